@@ -1,0 +1,23 @@
+"""100,000 live blocks from one line, for block maps that are too small for them."""
+
+import stage
+
+COUNT = 100_000
+KEPT = []
+
+
+def fill(number):
+    KEPT.append(b"block number %06d" % number)  # LEAK
+
+
+def go():
+    stage.amid_churn(COUNT, fill)
+    return stage.truth(stage.leak(MARK, blocks=COUNT + 1, type="bytes"))
+
+
+def free():
+    KEPT.clear()
+
+
+MARK = stage.mark(fill)
+stage.serve(go=go, free=free)

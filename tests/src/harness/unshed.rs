@@ -1,0 +1,261 @@
+//! The tool itself, run as an operator runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::lines::{Lines, NoLine};
+use super::wait::{LONG, SHORT, signal, wait_exit};
+use crate::report::Report;
+
+/// After the end of the tool, its pipes are closed at once unless its target has inherited them.
+const AFTERMATH: Duration = Duration::from_secs(2);
+
+/// A folder of our own, removed when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: PathBuf,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("unshed-tests-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder)
+            .unwrap_or_else(|error| panic!("cannot make {}: {error}", folder.display()));
+        Self { folder }
+    }
+}
+
+impl Scratch {
+    /// A path in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The same as text, for command lines.
+    #[must_use]
+    pub fn arg(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is left to whoever cleans /tmp.
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// The tool.
+#[derive(Debug)]
+pub struct Unshed;
+
+impl Unshed {
+    /// The binary: `UNSHED_BIN`, or what cargo has built beside these tests, or in the workspace's own target folder.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn binary() -> PathBuf {
+        if let Some(told) = std::env::var_os("UNSHED_BIN") {
+            let told = PathBuf::from(told);
+            assert!(told.exists(), "UNSHED_BIN names {}, which does not exist", told.display());
+            return told;
+        }
+        let tests = std::env::current_exe().expect("a process knows its executable");
+        let beside = tests.parent().and_then(Path::parent).map(|folder| folder.join("unshed"));
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+        let candidates =
+            [beside, Some(workspace.join("debug/unshed")), Some(workspace.join("release/unshed"))];
+        let found = candidates.into_iter().flatten().find(|path| path.exists());
+        found.expect("there is no unshed binary: cargo build --package tracer-user, or set UNSHED_BIN")
+    }
+
+    /// A command line, ready to run, without colours and without a terminal.
+    #[must_use]
+    pub fn command(args: &[&str]) -> Command {
+        let mut command = Command::new(Self::binary());
+        command
+            .args(args)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command line to its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[must_use]
+    pub fn run(args: &[&str]) -> Output {
+        Recording::start(Self::command(args), Scratch::default()).wait()
+    }
+
+    /// `unshed record -p PID -o FILE.json ARGS`, armed: what the target does from now on is counted.
+    ///
+    /// # Panics
+    /// When it does not get so far.
+    #[must_use]
+    pub fn record(pid: u32, args: &[&str]) -> Recording {
+        // SAFETY: `geteuid` has no arguments and cannot fail.
+        let user = unsafe { libc::geteuid() };
+        assert_eq!(user, 0, "the end-to-end tests attach probes to processes: run them as root");
+        let scratch = Scratch::default();
+        let (pid, file) = (pid.to_string(), scratch.arg("report.json"));
+        let mut all = vec!["record", "-p", &pid, "-o", &file];
+        all.extend(args);
+        let mut recording = Recording::start(Self::command(&all), scratch);
+        recording.armed();
+        recording
+    }
+}
+
+/// The tool at work; killed when dropped.
+#[derive(Debug)]
+pub struct Recording {
+    line: String,
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+    scratch: Option<Scratch>,
+}
+
+impl Recording {
+    /// Starts a command line; the scratch folder lives as long as its output.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(mut command: Command, scratch: Scratch) -> Self {
+        let line = format!("{command:?}");
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {line}: {error}"));
+        let stdout = Lines::of(child.stdout.take().expect("stdout is a pipe"));
+        let stderr = Lines::of(child.stderr.take().expect("stderr is a pipe"));
+        Self { line, child, stdout, stderr, scratch: Some(scratch) }
+    }
+
+    /// Waits for the line of stderr that says that from now on everything is counted: `tracing PID (python 3.11.7) …`.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn armed(&mut self) -> String {
+        match self.stderr.find("tracing ", LONG) {
+            Ok(line) => line,
+            Err(why) => {
+                let ended = if why == NoLine::Ended { self.child.wait().ok() } else { None };
+                let said = self.stderr.seen();
+                panic!(
+                    "{} did not say \"tracing …\" on stderr ({why:?}, ended: {ended:?}); it said:\n{said}",
+                    self.line
+                )
+            }
+        }
+    }
+
+    /// The tool's own process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, number: i32) {
+        signal(self.pid(), number);
+    }
+
+    /// Ctrl-C, and wait for the end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[must_use]
+    pub fn stop(self) -> Output {
+        self.signal(libc::SIGINT);
+        self.wait()
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[must_use]
+    pub fn wait(mut self) -> Output {
+        let status = wait_exit(&self.line, &mut self.child, LONG);
+        let scratch = self.scratch.take().unwrap_or_default();
+        Output {
+            line: self.line.clone(),
+            status,
+            stdout: self.stdout.rest(AFTERMATH).to_owned(),
+            stderr: self.stderr.rest(AFTERMATH).to_owned(),
+            scratch,
+        }
+    }
+
+    /// Kills it, so that it cannot clean up.
+    ///
+    /// # Panics
+    /// When it does not die.
+    pub fn kill(mut self) {
+        self.signal(libc::SIGKILL);
+        let _killed: ExitStatus = wait_exit(&self.line, &mut self.child, SHORT);
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // Nothing to say when it has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// What the tool left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// The command line.
+    pub line: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Data.
+    pub stdout: String,
+    /// Messages.
+    pub stderr: String,
+    /// The folder of its files.
+    pub scratch: Scratch,
+}
+
+impl Output {
+    /// Asserts an exit code.
+    ///
+    /// # Panics
+    /// When it is another; the message has all that was said.
+    pub fn assert_code(&self, expected: i32) -> &Self {
+        let Self { line, status, stdout, stderr, .. } = self;
+        assert_eq!(
+            status.code(),
+            Some(expected),
+            "{line}\nended with {status}\nstderr:\n{stderr}\nstdout:\n{stdout}"
+        );
+        self
+    }
+
+    /// The report of [`Unshed::record`], read, with all that must hold of any report checked. Asserts exit code 0.
+    ///
+    /// # Panics
+    /// When there is none or it contradicts itself.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.assert_code(0);
+        let path = self.scratch.path("report.json");
+        let text = std::fs::read_to_string(&path);
+        let text = text.unwrap_or_else(|error| {
+            panic!("{}\nwrote no report ({error}); it said:\n{}", self.line, self.stderr)
+        });
+        Report::parse(&text)
+    }
+}

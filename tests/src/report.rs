@@ -1,0 +1,300 @@
+//! The JSON report as its readers know it (`unshed.report/1`), and what must hold of every one of them.
+//!
+//! Fields without a default are the contract: a report without them does not parse. A number below zero does not parse either.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+/// A whole report.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON contract")]
+pub struct Report {
+    pub schema: String,
+    pub target: TargetFacts,
+    pub engine: String,
+    pub seconds: f64,
+    pub cost: Cost,
+    pub totals: Totals,
+    pub losses: Vec<Loss>,
+    pub sites: Vec<Site>,
+    /// Added by the trace engine.
+    #[serde(default)]
+    pub hooks: Option<Hooks>,
+}
+
+/// Who was traced.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON contract")]
+pub struct TargetFacts {
+    pub pid: u32,
+    pub python: String,
+    pub executable: String,
+    pub host: String,
+}
+
+/// What it cost.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON contract")]
+pub struct Cost {
+    pub hits: u64,
+    pub target_cpu_fraction: f64,
+}
+
+/// Sums over everything.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON contract")]
+pub struct Totals {
+    pub allocated_bytes: u64,
+    pub allocated_blocks: u64,
+    pub freed_bytes: u64,
+    pub freed_blocks: u64,
+    pub live_bytes: u64,
+    pub live_blocks: u64,
+    pub rss_start_bytes: u64,
+    pub rss_end_bytes: u64,
+}
+
+/// One way of losing events.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON contract")]
+pub struct Loss {
+    pub code: String,
+    pub count: u64,
+    pub meaning: String,
+}
+
+/// What was hooked.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON report")]
+pub struct Hooks {
+    pub complete: bool,
+}
+
+/// One site.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON contract")]
+pub struct Site {
+    pub live_bytes: u64,
+    pub live_blocks: u64,
+    pub allocated_bytes: u64,
+    pub allocated_blocks: u64,
+    pub freed_blocks: u64,
+    pub growth_bytes_per_second: f64,
+    pub verdict: String,
+    pub types: Vec<Type>,
+    pub stack: Vec<Frame>,
+    #[serde(default)]
+    pub domain: Option<String>,
+    #[serde(default)]
+    pub freed_bytes: Option<u64>,
+    #[serde(default)]
+    pub ints: Option<Ints>,
+}
+
+/// The survivors of one type.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON contract")]
+pub struct Type {
+    pub name: String,
+    pub blocks: u64,
+}
+
+/// What `PyLong_FromLong` did on a stack (`--ints`).
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON report")]
+pub struct Ints {
+    pub calls: u64,
+    pub small: u64,
+    pub values: Vec<IntValue>,
+}
+
+/// How often a value was made.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON report")]
+pub struct IntValue {
+    pub value: i64,
+    pub calls: u64,
+}
+
+/// One frame.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON contract")]
+pub struct Frame {
+    pub kind: String,
+    pub function: String,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub module: Option<String>,
+    pub inlined: bool,
+}
+
+#[cfg(test)]
+mod tests;
+
+const VERDICTS: [&str; 5] = ["leak", "cache", "plateau", "churn", "unknown"];
+
+impl Report {
+    /// Reads a report and checks what must hold of every one.
+    ///
+    /// # Panics
+    /// When a field of the contract is missing or the report contradicts itself; the message says where.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let start: String = text.chars().take(400).collect();
+        let report: Self = serde_json::from_str(text).unwrap_or_else(|error| {
+            panic!("the report is not what DESIGN §5 promises: {error}; it starts:\n{start}")
+        });
+        report.check();
+        report
+    }
+
+    /// The count of a way of losing events.
+    ///
+    /// # Panics
+    /// When the report does not list it: zeros are listed too.
+    #[must_use]
+    pub fn loss(&self, code: &str) -> u64 {
+        let row = self.losses.iter().find(|loss| loss.code == code);
+        let codes: Vec<_> = self.losses.iter().map(|loss| &loss.code).collect();
+        row.unwrap_or_else(|| panic!("the report does not list the loss {code:?}, only {codes:?}")).count
+    }
+
+    /// The sites, as a short text for messages.
+    #[must_use]
+    pub fn worst(&self) -> String {
+        let mut text = String::from("the report's first sites are:\n");
+        for (rank, site) in self.sites.iter().take(12).enumerate() {
+            let Site { live_blocks, live_bytes, allocated_blocks, verdict, .. } = site;
+            let stack: Vec<String> = site.stack.iter().take(3).map(Frame::place).collect();
+            let domain = site.domain.as_deref().unwrap_or("?");
+            let line = format!(
+                "{:3}. {live_blocks} blocks, {live_bytes} bytes live of {allocated_blocks} allocated, {domain}, {verdict}: {}",
+                rank + 1,
+                stack.join(" < ")
+            );
+            writeln!(text, "{line}").expect("a string takes any text");
+        }
+        for loss in self.losses.iter().filter(|loss| loss.count > 0) {
+            writeln!(text, "lost: {} {}", loss.count, loss.code).expect("a string takes any text");
+        }
+        text
+    }
+
+    fn check(&self) {
+        assert_eq!(self.schema, "unshed.report/1");
+        assert!(self.seconds > 0.0, "a recording takes time, not {} s", self.seconds);
+        let fraction = self.cost.target_cpu_fraction;
+        assert!(fraction.is_finite() && fraction >= 0.0, "cost.target_cpu_fraction is {fraction}");
+        for facts in [&self.target.python, &self.target.executable, &self.target.host] {
+            assert!(!facts.is_empty(), "the report does not say who was traced: {:?}", self.target);
+        }
+        self.check_losses();
+        self.check_sites();
+        self.check_sums();
+    }
+
+    fn check_losses(&self) {
+        assert!(!self.losses.is_empty(), "the report lists no losses; rows with count 0 are listed too");
+        for loss in &self.losses {
+            assert!(
+                !loss.code.is_empty() && !loss.meaning.is_empty(),
+                "a loss without code or meaning: {loss:?}"
+            );
+            let same = self.losses.iter().filter(|other| other.code == loss.code).count();
+            assert_eq!(same, 1, "the loss {} is listed twice", loss.code);
+        }
+    }
+
+    fn check_sites(&self) {
+        for site in &self.sites {
+            site.check();
+        }
+    }
+
+    fn check_sums(&self) {
+        let Totals { allocated_blocks, freed_blocks, live_blocks, .. } = self.totals;
+        assert_eq!(
+            allocated_blocks,
+            freed_blocks + live_blocks,
+            "blocks allocated ≠ freed + live: {:?}",
+            self.totals
+        );
+        let Totals { allocated_bytes, freed_bytes, live_bytes, .. } = self.totals;
+        assert_eq!(
+            allocated_bytes,
+            freed_bytes + live_bytes,
+            "bytes allocated ≠ freed + live: {:?}",
+            self.totals
+        );
+        let sum = |field: fn(&Site) -> u64| self.sites.iter().map(field).sum::<u64>();
+        assert_eq!(
+            sum(|site| site.live_blocks),
+            live_blocks,
+            "the sites' live_blocks do not add up\n{}",
+            self.worst()
+        );
+        assert_eq!(
+            sum(|site| site.live_bytes),
+            live_bytes,
+            "the sites' live_bytes do not add up\n{}",
+            self.worst()
+        );
+        assert_eq!(sum(|site| site.freed_blocks), freed_blocks, "the sites' freed_blocks do not add up");
+        assert_eq!(
+            sum(|site| site.allocated_blocks),
+            allocated_blocks,
+            "the sites' allocated_blocks do not add up"
+        );
+        assert_eq!(
+            sum(|site| site.allocated_bytes),
+            allocated_bytes,
+            "the sites' allocated_bytes do not add up"
+        );
+    }
+}
+
+impl Site {
+    /// The innermost Python frame, where the blame lies.
+    #[must_use]
+    pub fn python(&self) -> Option<&Frame> {
+        self.stack.iter().find(|frame| frame.kind == "python")
+    }
+
+    fn check(&self) {
+        assert_eq!(
+            self.allocated_blocks,
+            self.freed_blocks + self.live_blocks,
+            "blocks allocated ≠ freed + live: {self:?}"
+        );
+        if let Some(freed_bytes) = self.freed_bytes {
+            assert_eq!(
+                self.allocated_bytes,
+                freed_bytes + self.live_bytes,
+                "bytes allocated ≠ freed + live: {self:?}"
+            );
+        }
+        assert!(self.allocated_bytes >= self.live_bytes, "more bytes live than were allocated: {self:?}");
+        assert!(VERDICTS.contains(&self.verdict.as_str()), "{:?} is no verdict: {self:?}", self.verdict);
+        assert!(self.growth_bytes_per_second.is_finite(), "growth is no number: {self:?}");
+        let typed: u64 = self.types.iter().map(|each| each.blocks).sum();
+        assert!(typed <= self.live_blocks, "more survivors have a type than there are: {self:?}");
+        for frame in &self.stack {
+            assert!(
+                ["native", "python"].contains(&frame.kind.as_str()),
+                "{:?} is no kind of frame",
+                frame.kind
+            );
+            assert!(!frame.function.is_empty(), "a frame without a name: {self:?}");
+        }
+    }
+}
+
+impl Frame {
+    /// `function (file:line)`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let line = self.line.map_or_else(|| "?".to_owned(), |line| line.to_string());
+        format!("{} ({}:{line})", self.function, self.file.as_deref().unwrap_or("?"))
+    }
+}

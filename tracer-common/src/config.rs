@@ -1,0 +1,38 @@
+//! What the loader tells the probes: whom to trace, how deep, and where this CPython keeps its frames.
+
+use crate::layout::PyLayout;
+
+/// The one element of the `CONFIG` map. The loader writes it; the probes read it, and clear `armed` when the
+/// interpreter begins to end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TraceConfig {
+    /// 1 while hits count. Attaching and detaching take tens of milliseconds; this makes both ends exact.
+    pub armed: u32,
+    /// Frames kept of a stack, 1 to [`crate::limits::MAX_DEPTH`].
+    pub max_depth: u32,
+    /// Device of the target's PID namespace file, as `stat` gives it.
+    pub ns_dev: u64,
+    /// Inode of the target's PID namespace file.
+    pub ns_ino: u64,
+    /// The target's process id inside its own PID namespace.
+    pub ns_tgid: u32,
+    /// 1 when `--ints` asked for the values that `PyLong_FromLong` makes.
+    pub ints: u32,
+    /// Where this CPython keeps its thread state, frames and code objects.
+    pub layout: PyLayout,
+}
+
+const _: () = assert!(size_of::<TraceConfig>() == 32 + size_of::<PyLayout>());
+const _: () = assert!(core::mem::offset_of!(TraceConfig, layout) == 32);
+
+/// The one element of the `PROCESS` map: what is learnt of the running image.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessState {
+    /// Address of the word that points at the current thread state. The loader writes it for a process that runs already;
+    /// for a process that has not yet mapped its interpreter, the first hit computes it from its own address.
+    pub tstate_slot: u64,
+}
+
+const _: () = assert!(size_of::<ProcessState>() == 8);

@@ -1,0 +1,42 @@
+//! Every capacity, depth and loop bound, in one place, with the arithmetic beside it.
+
+/// Frames that one stack can hold. The walk is a verifier-bounded loop of this many turns, two reads each.
+pub const MAX_DEPTH: usize = 128;
+
+/// Frames kept by default (`--max-depth`): deep enough for web frameworks, half of what the walk could do.
+pub const DEFAULT_DEPTH: u32 = 64;
+
+/// Live blocks the kernel remembers by default (`--max-blocks`).
+///
+/// A block costs about 96 bytes of kernel memory once it exists (key 8, value 24, hash element 48, slab rounding), and the
+/// table of buckets 16 bytes for each of the next power of two, at once: 32 MiB for this default, 200 MiB when it is full.
+pub const DEFAULT_BLOCKS: u32 = 2_000_000;
+
+/// The most that `--max-blocks` accepts: 64 Mi blocks are 6 GiB of kernel memory.
+pub const MAX_BLOCKS: u32 = 64 << 20;
+
+/// Distinct sites (stack and domain) the kernel remembers by default (`--max-sites`): 360 bytes each, taken on demand.
+pub const DEFAULT_SITES: u32 = 65_536;
+
+/// Threads that may be inside an allocator call at the same moment or have been: one entry each, released at thread exit.
+pub const MAX_THREADS: u32 = 16_384;
+
+/// Distinct (site, value) pairs that `--ints` remembers.
+pub const MAX_INT_VALUES: u32 = 65_536;
+
+/// Bytes of the ring buffer that carries new stacks: 4 MiB hold 1,300 stacks of full depth, and a stack is sent once.
+pub const RING_BYTES: u32 = 4 << 20;
+
+/// Bytes of one interpreter frame that the walk reads at once, at most; the layout says how many and from where.
+pub const FRAME_CHUNK: usize = 96;
+
+/// Bytes of a code object that are its fingerprint: its first line, its variable counts and the addresses of its names.
+pub const CODE_CHUNK: usize = 64;
+
+/// Buckets of a site's lifetime histogram (see [`crate::site::lifetime_bucket`]).
+pub const LIFETIME_BUCKETS: usize = 64;
+
+const _: () = assert!(DEFAULT_DEPTH as usize <= MAX_DEPTH);
+const _: () = assert!(DEFAULT_BLOCKS <= MAX_BLOCKS);
+const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(65_536));
+const _: () = assert!(FRAME_CHUNK.is_multiple_of(8) && CODE_CHUNK.is_multiple_of(8));

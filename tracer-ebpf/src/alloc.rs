@@ -1,0 +1,71 @@
+//! The birth of a block: its stack, its entry in the map, its site's sums.
+
+use tracer_common::block::Block;
+use tracer_common::hook::Role;
+use tracer_common::loss::Loss;
+use tracer_common::walk::UserMemory;
+
+use crate::hit::Hit;
+use crate::inflight::{self, Thread};
+use crate::loss::{add, lose, now_ns};
+use crate::maps::{BLOCKS, SITES};
+use crate::user_memory::HitMemory;
+use crate::{free, resize};
+
+/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
+const ONLY_NEW: u64 = 1;
+/// `-EEXIST`, `-E2BIG`.
+const EEXIST: i32 = -17;
+const E2BIG: i32 = -7;
+
+/// The return of an allocating call: closes it, and gives the new block's address if there is one.
+#[inline(always)]
+pub fn end(thread: &mut Thread, hit: &Hit, result: u64) -> Option<u64> {
+    if !inflight::close(thread, hit) {
+        return None;
+    }
+    let mut address = result;
+    if thread.role == Role::PosixMemalign as u8 {
+        // 0 is success here, and the address is where the caller wanted it.
+        address = if result as u32 == 0 { HitMemory.word(thread.old).unwrap_or(0) } else { 0 };
+    } else if thread.role == Role::Realloc as u8 && !resize::settle(thread, address) {
+        return None;
+    }
+    if address == 0 {
+        lose(Loss::FailedAlloc);
+        return None;
+    }
+    Some(address)
+}
+
+/// Enters a new block into the books.
+#[inline(always)]
+pub fn born(thread: &mut Thread, site: u64, address: u64) {
+    thread.int_site = site;
+    thread.block =
+        Block { site, birth_ns: now_ns(), size_and_domain: Block::pack(thread.size_bytes, thread.domain) };
+    if let Err(cause) = BLOCKS.insert(address, &thread.block, ONLY_NEW)
+        && !reborn(thread, address, cause)
+    {
+        return;
+    }
+    if let Some(totals) = SITES.get_ptr_mut(site) {
+        // SAFETY: sites are never removed while a trace runs; the fields are added to atomically.
+        unsafe {
+            add(&raw mut (*totals).allocated_bytes, thread.block.size_bytes());
+            add(&raw mut (*totals).allocated_blocks, 1);
+        }
+    }
+}
+
+/// Deals with a refused insert. `true` if the block is in the map after all: its address had a tenant whose free went unseen, which is counted and closed.
+#[inline(always)]
+fn reborn(thread: &mut Thread, address: u64, cause: i32) -> bool {
+    if cause != EEXIST {
+        lose(if cause == E2BIG { Loss::BlockMapFull } else { Loss::BlockMapMemory });
+        return false;
+    }
+    lose(Loss::AddressReborn);
+    free::take(address, |old| free::account(old));
+    BLOCKS.insert(address, &thread.block, 0).is_ok()
+}

@@ -1,0 +1,127 @@
+//! Pairs an allocator call's entry with its return, per thread; the outermost call owns the block.
+//!
+//! No depth is counted. The stack grows down, so a call with a lower stack pointer than the one in flight is nested in it; a call at
+//! the very same stack pointer is nested if it is a tail call into a deeper domain (`PyMem_RawMalloc` ends in `jmp malloc`); anything
+//! else means that the call in flight never returned.
+
+use tracer_common::block::Block;
+use tracer_common::event::StackRecord;
+use tracer_common::hook::Role;
+use tracer_common::loss::Loss;
+use tracer_common::walk::Scratch;
+
+use crate::hit::Hit;
+use crate::loss::lose;
+use crate::maps::{BLOCKS, EMPTY_THREAD, THREADS};
+
+/// What is remembered per thread. Only the thread's own hits touch it, and a thread is in one hit at a time: it is private without a lock,
+/// unlike per-CPU room, which a preempted hit would share (facts/ebpf.md §2.6).
+#[repr(C)]
+pub struct Thread {
+    /// Stack pointer at the entry of the outermost call in flight; 0 when there is none.
+    pub sp: u64,
+    /// Bytes asked for by that call.
+    pub size_bytes: u64,
+    /// `realloc`: the old block; `posix_memalign`: where the result will be stored.
+    pub old: u64,
+    /// `realloc`: the old block's entry, taken out of the map until the outcome is known.
+    pub old_block: Block,
+    /// 1 if `old_block` is filled.
+    pub old_known: u32,
+    /// Role of the call in flight.
+    pub role: u8,
+    /// Domain of the call in flight.
+    pub domain: u8,
+    /// Nesting rank of that domain.
+    pub rank: u8,
+    /// Padding.
+    pub reserved: u8,
+    /// The block that the last outer `free` was given: the same pointer passes the inner domains' `free` as well.
+    pub last_freed: u64,
+    /// `PyLong_FromLong` in flight: its stack pointer (0: none), its value, and the site of the allocation inside it (0: none yet).
+    pub int_sp: u64,
+    /// See `int_sp`.
+    pub int_value: i64,
+    /// See `int_sp`.
+    pub int_site: u64,
+    /// The block that is about to be inserted.
+    pub block: Block,
+    /// Room for the walk.
+    pub scratch: Scratch,
+    /// The stack, as it will be sent.
+    pub record: StackRecord,
+}
+
+const _: () = assert!(size_of::<Thread>() == 112 + size_of::<Scratch>() + size_of::<StackRecord>());
+
+/// The entry of the current thread, made if need be.
+#[inline(always)]
+pub fn thread(tid: u32) -> Option<&'static mut Thread> {
+    if let Some(thread) = THREADS.get_ptr_mut(tid) {
+        // SAFETY: only this thread's hits use the entry, one at a time, and only its exit removes it.
+        return Some(unsafe { &mut *thread });
+    }
+    let empty = EMPTY_THREAD.get(0)?;
+    if THREADS.insert(tid, empty, 0).is_err() {
+        lose(Loss::ThreadMapFull);
+        return None;
+    }
+    // SAFETY: as above.
+    THREADS.get_ptr_mut(tid).map(|thread| unsafe { &mut *thread })
+}
+
+/// Whether a call at `hit` happens inside the call that the thread has in flight.
+#[inline(always)]
+pub fn nested(thread: &Thread, hit: &Hit) -> bool {
+    thread.sp != 0 && (hit.sp < thread.sp || (hit.sp == thread.sp && hit.hook.domain.rank() > thread.rank))
+}
+
+/// Remembers an allocating call, unless it is nested.
+#[inline(always)]
+pub fn begin(hit: &Hit, size_bytes: u64, old: u64) {
+    if let Some(thread) = thread(hit.tid)
+        && claim(thread, hit)
+    {
+        thread.size_bytes = size_bytes;
+        thread.old = old;
+    }
+}
+
+/// Makes the call the thread's outermost one; `false` if it is nested. A call in flight that never returned is given up, its old block put back.
+#[inline(always)]
+pub fn claim(thread: &mut Thread, hit: &Hit) -> bool {
+    if nested(thread, hit) {
+        return false;
+    }
+    if thread.sp != 0 {
+        lose(Loss::CallUnfinished);
+        restore(thread);
+    }
+    thread.sp = hit.sp;
+    thread.role = hit.hook.role as u8;
+    thread.domain = hit.hook.domain as u8;
+    thread.rank = hit.hook.domain.rank();
+    thread.old_known = 0;
+    true
+}
+
+/// Closes the call in flight if `hit` is its return; a return is where the stack pointer is one word above the entry's.
+#[inline(always)]
+pub fn close(thread: &mut Thread, hit: &Hit) -> bool {
+    if thread.sp == 0 || hit.sp != thread.sp + 8 {
+        return false;
+    }
+    thread.sp = 0;
+    true
+}
+
+/// Puts the old block of a `realloc` back: it still lives.
+#[inline(always)]
+pub fn restore(thread: &mut Thread) {
+    if thread.role == Role::Realloc as u8 && thread.old_known == 1 {
+        thread.old_known = 0;
+        if BLOCKS.insert(thread.old, &thread.old_block, 0).is_err() {
+            lose(Loss::BlockMapMemory);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The probes of unshed: entry points only. A hit is checked (`hit`), paired with its return (`inflight`), given its stack
+//! (`stack`) and written into the books (`alloc`, `free`, `resize`, `ints`); all that is lost is counted (`loss`).
+//!
+//! Every entry point returns 0: any other value makes the kernel build a perf sample (kernel/trace/trace_uprobe.c, `__uprobe_perf_func`).
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod maps;
+mod hit;
+mod inflight;
+mod alloc;
+mod free;
+mod resize;
+mod ints;
+mod stack;
+mod user_memory;
+mod process;
+mod loss;
+
+use aya_ebpf::macros::{raw_tracepoint, uprobe, uretprobe};
+use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext};
+
+/// Any probed instruction of an allocator; the cookie says which.
+#[uprobe]
+pub fn on_entry(ctx: ProbeContext) -> u32 {
+    hit::entered(&ctx);
+    0
+}
+
+/// The return of any allocating function.
+#[uretprobe]
+pub fn on_return(ctx: RetProbeContext) -> u32 {
+    hit::returned(&ctx);
+    0
+}
+
+/// A thread of any process ends.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn on_thread_exit(_ctx: RawTracePointContext) -> i32 {
+    process::thread_exits();
+    0
+}
+
+/// A process replaces its image.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn on_exec(_ctx: RawTracePointContext) -> i32 {
+    process::execs();
+    0
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // Nothing here can panic at run time: the verifier refuses a program in which this loop is reachable.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

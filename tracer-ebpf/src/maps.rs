@@ -1,0 +1,68 @@
+//! Every map in one place: who writes it, who reads it, and what its fullness means for the truth of the report.
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
+use tracer_common::block::Block;
+use tracer_common::config::{ProcessState, TraceConfig};
+use tracer_common::limits::{DEFAULT_BLOCKS, DEFAULT_SITES, MAX_INT_VALUES, MAX_THREADS, RING_BYTES};
+use tracer_common::loss::ROWS;
+use tracer_common::site::{IntTotals, IntValueKey, SiteTotals};
+
+use crate::inflight::Thread;
+
+/// What to trace. Written by the loader, read on every hit; the probes only ever clear `armed`.
+#[map]
+pub static CONFIG: Array<TraceConfig> = Array::with_max_entries(1, 0);
+
+/// What is learnt of the running image. Written by the loader for a live process, else by the first hit.
+#[map]
+pub static PROCESS: Array<ProcessState> = Array::with_max_entries(1, 0);
+
+/// Live blocks by address. A plain hash that refuses when it is full: an LRU would forget the oldest blocks, which are the leaked ones.
+/// Not preallocated: it costs what it holds. Read by the loader once, after the probes are disarmed.
+#[map]
+pub static BLOCKS: HashMap<u64, Block> = HashMap::with_max_entries(DEFAULT_BLOCKS, BPF_F_NO_PREALLOC);
+
+/// Sums per site. Elements are never removed while a trace runs, so a pointer to one stays good. When it is full, the element
+/// [`tracer_common::site::OTHER_SITES`], which the loader made, takes the rest.
+#[map]
+pub static SITES: HashMap<u64, SiteTotals> = HashMap::with_max_entries(DEFAULT_SITES, BPF_F_NO_PREALLOC);
+
+/// The call that each thread is in, and its private room to work. Written and read by that thread's hits alone.
+#[map]
+pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS, BPF_F_NO_PREALLOC);
+
+/// One zeroed thread to begin from: it is too large for a program's stack.
+#[map]
+pub static EMPTY_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
+
+/// One zeroed site to begin from.
+#[map]
+pub static EMPTY_SITE: Array<SiteTotals> = Array::with_max_entries(1, 0);
+
+/// `--ints`: calls of `PyLong_FromLong` per site.
+#[map]
+pub static INTS: HashMap<u64, IntTotals> = HashMap::with_max_entries(DEFAULT_SITES, BPF_F_NO_PREALLOC);
+
+/// `--ints`: how often a site made a value. What no longer fits is counted as `int_values_full`.
+#[map]
+pub static INT_VALUES: HashMap<IntValueKey, u64> =
+    HashMap::with_max_entries(MAX_INT_VALUES, BPF_F_NO_PREALLOC);
+
+/// New stacks and the target's own milestones, in order. A stack that finds it full is sent at the site's next hit.
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// One counter per row of the loss table; added to atomically, so that no CPU's count is lost.
+#[map]
+pub static LOSSES: Array<u64> = Array::with_max_entries(ROWS, 0);
+
+/// Hits while armed, per CPU and [`tracer_common::hook::HitKind`].
+#[map]
+pub static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+
+/// Always empty. A program with a tail call in it is not given a private stack, which on preemptible kernels from 6.13 on two threads
+/// could share on one CPU (kernel/bpf/verifier.c, `check_max_stack_depth`; facts/ebpf.md §2.6).
+#[map]
+pub static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);

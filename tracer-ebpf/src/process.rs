@@ -1,0 +1,65 @@
+//! Whose hit this is, and what becomes of the process: threads that end, images that are replaced.
+
+use aya_ebpf::bindings::bpf_pidns_info;
+use aya_ebpf::helpers::generated::bpf_get_ns_current_pid_tgid;
+use tracer_common::config::TraceConfig;
+use tracer_common::event::{EventHead, EventKind};
+
+use crate::maps::{CONFIG, RING, THREADS};
+
+/// The current thread's id inside the target's PID namespace, if it belongs to the target.
+///
+/// The kernel already filters by address space, but a child that was forked a moment ago may hit a trap that it inherited, before
+/// the kernel takes it out (facts/ebpf.md §6, row "fork"); its frees are not the target's.
+#[inline(always)]
+pub fn target_tid(config: &TraceConfig) -> Option<u32> {
+    let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
+    // SAFETY: the destination is ours and of the size that is passed.
+    let status = unsafe {
+        bpf_get_ns_current_pid_tgid(
+            config.ns_dev,
+            config.ns_ino,
+            &raw mut ids,
+            size_of::<bpf_pidns_info>() as u32,
+        )
+    };
+    (status == 0 && ids.tgid == config.ns_tgid).then_some(ids.pid)
+}
+
+/// Forgets a thread that ends, so that the map of threads holds only living ones.
+#[inline(always)]
+pub fn thread_exits() {
+    if let Some(config) = CONFIG.get(0)
+        && let Some(tid) = target_tid(config)
+    {
+        // A thread that never allocated has no entry; that is no loss.
+        let _ = THREADS.remove(tid);
+    }
+}
+
+/// Tells the loader that the target's image, and with it every address, was replaced. Counting stops at once.
+#[inline(always)]
+pub fn execs() {
+    if let Some(config) = CONFIG.get_ptr_mut(0)
+        // SAFETY: the pointer came from the map a line above.
+        && let Some(_) = target_tid(unsafe { &*config })
+    {
+        disarm(config, EventKind::Exec);
+    }
+}
+
+/// Stops counting and says why. Says nothing when counting had stopped (or not begun) already.
+#[inline(always)]
+pub fn disarm(config: *mut TraceConfig, kind: EventKind) {
+    // SAFETY: the caller got the pointer from the map; `armed` is the only field that the kernel side writes, one aligned word.
+    let was_armed = unsafe {
+        let was_armed = (&raw const (*config).armed).read_volatile();
+        (&raw mut (*config).armed).write_volatile(0);
+        was_armed
+    };
+    if was_armed == 1 {
+        let head = EventHead { kind: kind as u32, ..EventHead::default() };
+        // The ring can only be full of stacks; the loader then learns from `armed` that counting has stopped.
+        let _ = RING.output::<EventHead>(head, 0);
+    }
+}

@@ -1,0 +1,43 @@
+//! `realloc` in its four cases: grow, shrink, move, fail. The old block is taken out of the map at entry, because another thread may be
+//! given its address before the call returns, and is put back if the call fails.
+
+use tracer_common::domain::Domain;
+use tracer_common::loss::Loss;
+
+use crate::free;
+use crate::hit::Hit;
+use crate::inflight::{self, Thread};
+use crate::loss::lose;
+
+/// The entry of `realloc(old, size_bytes)`.
+#[inline(always)]
+pub fn begin(hit: &Hit, old: u64, size_bytes: u64) {
+    let Some(thread) = inflight::thread(hit.tid) else { return };
+    if !inflight::claim(thread, hit) {
+        return;
+    }
+    thread.size_bytes = size_bytes;
+    thread.old = old;
+    if old != 0 && free::take(old, |block| thread.old_block = *block) {
+        thread.old_known = 1;
+    }
+}
+
+/// The outcome: closes the old block's books, or puts it back. `true` if there is a new block to enter.
+#[inline(always)]
+pub fn settle(thread: &mut Thread, address: u64) -> bool {
+    // Only the C library frees on `realloc(p, 0)`; CPython asks it for one byte instead (Objects/obmalloc.c, `_PyMem_RawRealloc`).
+    let freed = address == 0 && thread.size_bytes == 0 && thread.domain == Domain::Libc as u8;
+    if address == 0 && !freed {
+        inflight::restore(thread);
+        lose(Loss::FailedAlloc);
+        return false;
+    }
+    if thread.old_known == 1 {
+        thread.old_known = 0;
+        free::account(&thread.old_block);
+    } else if thread.old != 0 {
+        lose(Loss::UnknownRealloc);
+    }
+    !freed
+}

@@ -1,0 +1,101 @@
+//! The stack of a hit: walked into the thread's own room, hashed into a site id, and sent once.
+
+use aya_ebpf::helpers::generated::bpf_ringbuf_output;
+use aya_log_ebpf::debug;
+use tracer_common::config::TraceConfig;
+use tracer_common::event::{EventHead, EventKind};
+use tracer_common::frame::{PyFrame, finish, mix};
+use tracer_common::limits::MAX_DEPTH;
+use tracer_common::loss::Loss;
+use tracer_common::site::OTHER_SITES;
+use tracer_common::walk::{self, WalkEnd, Walked};
+
+use crate::inflight::Thread;
+use crate::loss::lose;
+use crate::maps::{EMPTY_SITE, PROCESS, RING, SITES};
+use crate::user_memory::HitMemory;
+
+/// The id of the site that the current thread stands at, in a domain; its element exists and its stack is on its way to the loader.
+#[inline(always)]
+pub fn site(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8) -> u64 {
+    let walked = walk(thread, tid, config, domain);
+    let Some(sent) = sent_flag(walked.id, domain) else {
+        lose(Loss::SiteMapFull);
+        return OTHER_SITES;
+    };
+    // SAFETY: the pointer is into an element that is never removed; a race sends the stack twice, which is harmless.
+    if unsafe { sent.read_volatile() } == 0 {
+        if send(thread, &walked, domain) {
+            // SAFETY: as above.
+            unsafe { sent.write_volatile(1) };
+            debug!(&(), "site {:x}: {} frames, end {}", walked.id, walked.depth, walked.end as u32);
+        } else {
+            lose(Loss::RingFull);
+        }
+    }
+    walked.id
+}
+
+/// Walks the Python frames of the current thread and counts what was cut off.
+#[inline(always)]
+fn walk(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8) -> Walked {
+    let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
+    let bare = |end| Walked { depth: 0, end, id: finish(mix(mix(0, u64::from(domain)), end as u64)) };
+    let walked = match walk::innermost(&HitMemory, &config.layout, slot, tid) {
+        Err(_) => bare(WalkEnd::Fault),
+        Ok(0) => bare(WalkEnd::NoThreadState),
+        Ok(innermost) => walk::walk(
+            &HitMemory,
+            &config.layout,
+            innermost,
+            config.max_depth,
+            u64::from(domain),
+            &mut thread.scratch,
+            &mut thread.record.frames,
+        ),
+    };
+    match walked.end {
+        WalkEnd::Complete => {}
+        WalkEnd::Truncated => lose(Loss::StackTruncated),
+        WalkEnd::Fault => lose(Loss::FrameFault),
+        WalkEnd::NoThreadState => lose(Loss::NoThreadState),
+    }
+    walked
+}
+
+/// The `stack_sent` word of a site, whose element is made if need be; `None` when the map is full.
+#[inline(always)]
+fn sent_flag(id: u64, domain: u8) -> Option<*mut u32> {
+    if let Some(totals) = SITES.get_ptr_mut(id) {
+        // SAFETY: taking the address of a field of a map element.
+        return Some(unsafe { &raw mut (*totals).stack_sent });
+    }
+    // Another thread may make it at the same moment: then the lookup below finds its element.
+    let _ = SITES.insert(id, EMPTY_SITE.get(0)?, 1);
+    let totals = SITES.get_ptr_mut(id)?;
+    // SAFETY: the element is never removed; both racers write the same domain.
+    unsafe {
+        (&raw mut (*totals).domain).write_volatile(u32::from(domain));
+        Some(&raw mut (*totals).stack_sent)
+    }
+}
+
+/// Sends the frames through the ring; `false` if it is full.
+#[inline(always)]
+fn send(thread: &mut Thread, walked: &Walked, domain: u8) -> bool {
+    let depth = core::hint::black_box(walked.depth);
+    let depth = if depth as usize > MAX_DEPTH { MAX_DEPTH as u32 } else { depth };
+    thread.record.head = EventHead {
+        kind: EventKind::Stack as u32,
+        depth,
+        site: walked.id,
+        domain: u32::from(domain),
+        end: walked.end as u32,
+    };
+    let len = size_of::<EventHead>() as u64 + u64::from(depth) * size_of::<PyFrame>() as u64;
+    // SAFETY: the record holds MAX_DEPTH frames and `depth` is at most that; the ring lives as long as the program.
+    let status = unsafe {
+        bpf_ringbuf_output((&raw const RING).cast_mut().cast(), (&raw mut thread.record).cast(), len, 0)
+    };
+    status == 0
+}

@@ -1,0 +1,218 @@
+//! What was typed, and the words of `--help`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValue;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracer_common::domain::Domain;
+use tracer_common::limits::{DEFAULT_BLOCKS, DEFAULT_DEPTH, DEFAULT_SITES, MAX_BLOCKS, MAX_DEPTH};
+
+/// Finds the memory that a running CPython process never sheds.
+#[derive(Debug, Parser)]
+#[command(name = "unshed", version, arg_required_else_help = true)]
+pub struct Flags {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Trace a process (or a command from its start) and report what it allocated and never freed
+    Record(Record),
+    /// Print a capture (x.unshed) in another form, on any machine
+    Report(Report),
+    /// List the CPython processes of this host, and whether unshed would see everything in them
+    Ps(Ps),
+    /// Say what this kernel, and a process on it, allow
+    Doctor(Doctor),
+    /// Load every probe and print the verifier's figures as JSON lines
+    #[command(hide = true)]
+    Verifier,
+}
+
+/// `unshed record`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("target").required(true).args(["pid", "command"]))]
+pub struct Record {
+    /// The process to trace
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Option<u32>,
+    /// Stop after this long: 10, 1.5s, 2m, 1h (default: until Ctrl-C, or until the target ends)
+    #[arg(short, long, value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Also write a file; its suffix chooses the form: .unshed .json .svg .folded .txt
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite that file if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Trace every allocation (the trace engine; the only one so far)
+    #[arg(long)]
+    pub exact: bool,
+    /// Which allocators to trace
+    #[arg(long, value_delimiter = ',', value_name = "DOMAIN,…", default_value = "object,mem,raw")]
+    pub domains: Vec<DomainArg>,
+    /// Also watch PyLong_FromLong: calls, cached small ints and frequent values per stack
+    #[arg(long)]
+    pub ints: bool,
+    /// Trace although some allocations or frees would pass unseen
+    #[arg(long)]
+    pub incomplete: bool,
+    /// Live blocks to remember at most (about 100 bytes of kernel memory each, taken as needed)
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BLOCKS, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_BLOCKS)))]
+    pub max_blocks: u32,
+    /// Distinct stacks to remember at most
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_SITES, value_parser = clap::value_parser!(u32).range(1..=(1 << 22)))]
+    pub max_sites: u32,
+    /// Frames to keep of a stack, innermost first
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_DEPTH, value_parser = clap::value_parser!(u32).range(1..=MAX_DEPTH as i64))]
+    pub max_depth: u32,
+    /// Report only blocks at least this old at the end: 30s, 5m
+    #[arg(long, value_name = "AGE", value_parser = duration)]
+    pub older: Option<Duration>,
+    /// How the sites are shown
+    #[command(flatten)]
+    pub view: View,
+    /// No messages on stderr but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// More messages; twice: the probes' own as well
+    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// The command to start and trace from before its first bytecode
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// How the sites of a text report are shown.
+#[derive(Clone, Debug, Args)]
+pub struct View {
+    /// Sites to print
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+    /// Order of the sites
+    #[arg(long, value_enum, default_value_t = SortArg::Worst)]
+    pub sort: SortArg,
+}
+
+/// `unshed report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The capture
+    pub file: PathBuf,
+    /// The form: text, json, folded, svg
+    #[arg(short, long, value_name = "FORM")]
+    pub format: Option<String>,
+    /// Write there instead of to stdout
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Overwrite that file if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// How the sites are shown
+    #[command(flatten)]
+    pub view: View,
+}
+
+/// `unshed ps`.
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// One JSON array instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `unshed doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Examine this process as well
+    #[arg(short, long)]
+    pub pid: Option<u32>,
+}
+
+/// `--sort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SortArg {
+    /// What looks most like a leak, by live bytes
+    Worst,
+    /// Live bytes
+    Bytes,
+    /// Live blocks
+    Blocks,
+    /// Growth per second
+    Growth,
+}
+
+/// A domain on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DomainArg(pub Domain);
+
+impl ValueEnum for DomainArg {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [DomainArg; 4] = [
+            DomainArg(Domain::Object),
+            DomainArg(Domain::Mem),
+            DomainArg(Domain::Raw),
+            DomainArg(Domain::Libc),
+        ];
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+/// Reads `10`, `1.5s`, `2m`, `1h`, `250ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds_per_unit = match unit {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => return Err(format!("{unit:?} is no unit of time; use ms, s, m, h or d")),
+    };
+    let number: f64 = number.parse().map_err(|_| "a duration begins with a number, as in 10s".to_owned())?;
+    let seconds = number * seconds_per_unit;
+    if !(0.001..=31_536_000.0).contains(&seconds) {
+        return Err("a duration lies between 1ms and 365d".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["", "s", "-1", "1y", "0", "1e99", "nan", "inf"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_required_and_only_one() {
+        assert!(Flags::try_parse_from(["unshed", "record"]).is_err());
+        assert!(Flags::try_parse_from(["unshed", "record", "-p", "1", "--", "python3"]).is_err());
+        assert!(Flags::try_parse_from(["unshed", "record", "-p", "0"]).is_err());
+        assert!(Flags::try_parse_from(["unshed", "record", "--", "python3", "-c", "1"]).is_ok());
+    }
+}

@@ -1,0 +1,180 @@
+//! Everything decided, from what was typed and what the terminal is. Nothing after this reads a flag or an environment variable.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracer_common::domain::Domain;
+
+use crate::cli::flags::{Record, Report, SortArg, View};
+use crate::cli::output::Output;
+use crate::error::{Context, Result};
+use crate::heap::order::Sort;
+use crate::probe::load::{Limits, ProbeLog};
+use crate::report::{Format, Style, archive, write};
+
+/// Columns of a report that goes to no terminal.
+const COLUMNS_OF_A_FILE: usize = 120;
+
+/// What stdout is.
+#[derive(Clone, Copy, Debug)]
+pub struct Terminal {
+    /// Escape sequences may be used.
+    color: bool,
+    /// Columns.
+    columns: usize,
+}
+
+impl Terminal {
+    /// Looks at stdout and at `NO_COLOR` (<https://no-color.org>).
+    #[must_use]
+    pub fn look() -> Self {
+        let is_terminal = std::io::stdout().is_terminal();
+        let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let columns = if is_terminal { columns().unwrap_or(COLUMNS_OF_A_FILE) } else { COLUMNS_OF_A_FILE };
+        Self { color: is_terminal && !forbidden, columns }
+    }
+
+    fn style(self, view: &View) -> Style {
+        Style { color: self.color, width: self.columns, top: view.top }
+    }
+}
+
+/// Columns of the terminal on stdout.
+fn columns() -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the destination is ours and of the type that this request fills.
+    let status = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (status == 0 && size.ws_col > 20).then_some(usize::from(size.ws_col))
+}
+
+/// Whom to trace.
+#[derive(Clone, Debug)]
+pub enum Whom {
+    /// A process that runs.
+    Pid(u32),
+    /// A command to start.
+    Command(Vec<OsString>),
+}
+
+/// A recording, decided.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Whom to trace.
+    pub whom: Whom,
+    /// For how long; `None`: until told to stop.
+    pub duration: Option<Duration>,
+    /// A file besides the short report.
+    pub output: Option<Output>,
+    /// Domains, outermost first, each once.
+    pub domains: Vec<Domain>,
+    /// Watch `PyLong_FromLong`.
+    pub ints: bool,
+    /// Trace although the hooks are incomplete.
+    pub incomplete: bool,
+    /// Bounds of the kernel's memory.
+    pub limits: Limits,
+    /// Frames per stack.
+    pub max_depth: u32,
+    /// Report only blocks at least this old.
+    pub older: Option<Duration>,
+    /// Order of the sites.
+    pub sort: Sort,
+    /// How the short report looks.
+    pub style: Style,
+    /// Messages on stderr.
+    pub messages: bool,
+    /// The probes' own messages.
+    pub probe_log: ProbeLog,
+}
+
+impl Plan {
+    /// Decides a recording.
+    ///
+    /// # Errors
+    /// When the output file is impossible.
+    pub fn decide(flags: Record, terminal: &Terminal) -> Result<Self> {
+        let mut domains: Vec<_> = flags.domains.iter().map(|domain| domain.0).collect();
+        domains.sort_unstable();
+        domains.dedup();
+        let output = match flags.output {
+            Some(path) => Some(Output::check(&path, Format::of_path(&path)?, flags.force)?),
+            None => None,
+        };
+        Ok(Self {
+            whom: flags.pid.map_or(Whom::Command(flags.command), Whom::Pid),
+            duration: flags.duration,
+            output,
+            domains,
+            ints: flags.ints,
+            incomplete: flags.incomplete,
+            limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites },
+            max_depth: flags.max_depth,
+            older: flags.older,
+            sort: sort(flags.view.sort),
+            style: terminal.style(&flags.view),
+            messages: !flags.quiet,
+            probe_log: if flags.verbose > 1 { ProbeLog::Debug } else { ProbeLog::Off },
+        })
+    }
+}
+
+/// A report of a capture, decided.
+#[derive(Clone, Debug)]
+pub struct ReportPlan {
+    capture: PathBuf,
+    format: Format,
+    output: Option<Output>,
+    style: Style,
+    sort: Sort,
+}
+
+impl ReportPlan {
+    /// Decides a report: `-f` chooses the form, else the suffix of `-o`, else it is text.
+    ///
+    /// # Errors
+    /// When the form is unknown or the output file impossible.
+    pub fn decide(flags: Report, terminal: &Terminal) -> Result<Self> {
+        let format = match (&flags.format, &flags.output) {
+            (Some(name), _) => name.parse()?,
+            (None, Some(path)) => Format::of_path(path)?,
+            (None, None) => Format::Text,
+        };
+        let mut style = terminal.style(&flags.view);
+        let output = match flags.output {
+            Some(path) => {
+                style.color = false;
+                Some(Output::check(&path, format, flags.force)?)
+            }
+            None => None,
+        };
+        Ok(Self { capture: flags.file, format, output, style, sort: sort(flags.view.sort) })
+    }
+
+    /// Reads the capture and writes the report.
+    ///
+    /// # Errors
+    /// When the capture cannot be read, or the report not be written.
+    pub fn run(&self) -> Result<()> {
+        let mut file = std::fs::File::open(&self.capture).context(self.capture.display())?;
+        let mut story = archive::read(&mut file)?;
+        story.sort(self.sort);
+        if let Some(output) = &self.output {
+            return output.save(&story, &self.style);
+        }
+        let mut bytes = Vec::new();
+        write(self.format, &story, &self.style, &mut bytes)?;
+        super::print(&String::from_utf8_lossy(&bytes))
+    }
+}
+
+/// The order as the heap knows it.
+fn sort(arg: SortArg) -> Sort {
+    match arg {
+        SortArg::Worst => Sort::Worst,
+        SortArg::Bytes => Sort::Bytes,
+        SortArg::Blocks => Sort::Blocks,
+        SortArg::Growth => Sort::Growth,
+    }
+}

@@ -1,0 +1,82 @@
+//! The ring buffer: new stacks and the target's milestones, parsed as soon as they come, because a code object that is named late may be dead.
+
+use aya::maps::{MapData, RingBuf};
+use tokio::io::unix::AsyncFd;
+use tracer_common::domain::Domain;
+use tracer_common::event::{EventHead, EventKind};
+use tracer_common::frame::PyFrame;
+use tracer_common::walk::WalkEnd;
+
+use crate::error::{Context, Result};
+
+/// What came through the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The frames of a site that was seen for the first time.
+    Stack {
+        /// The site.
+        site: u64,
+        /// Its domain.
+        domain: Option<Domain>,
+        /// How the walk ended.
+        end: WalkEnd,
+        /// Innermost first.
+        frames: Vec<PyFrame>,
+    },
+    /// The target replaced its image.
+    Exec,
+    /// The interpreter began to end.
+    Finalize,
+}
+
+impl Event {
+    /// Parses a record; `None` for what no probe sends.
+    #[must_use]
+    pub fn parse(record: &[u8]) -> Option<Self> {
+        let (head, kind, frames) = EventHead::parse(record)?;
+        Some(match kind {
+            EventKind::Stack => Self::Stack {
+                site: head.site,
+                domain: u8::try_from(head.domain).ok().and_then(Domain::from_code),
+                end: WalkEnd::from_code(head.end),
+                frames: frames.collect(),
+            },
+            EventKind::Exec => Self::Exec,
+            EventKind::Finalize => Self::Finalize,
+        })
+    }
+}
+
+/// The reading end.
+pub struct Ring {
+    ring: AsyncFd<RingBuf<MapData>>,
+}
+
+impl Ring {
+    /// Takes the reading end; must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the descriptor.
+    pub fn new(ring: RingBuf<MapData>) -> Result<Self> {
+        // SAFETY: the ring owns its descriptor and keeps it open until it is dropped, with the registration.
+        Ok(Self { ring: unsafe { AsyncFd::register(ring) }.context("the ring")? })
+    }
+
+    /// Waits until there is something to read.
+    ///
+    /// # Errors
+    /// When the runtime is gone.
+    pub async fn ready(&self) -> Result<()> {
+        self.ring.readable().await.context("the ring")?.clear_ready();
+        Ok(())
+    }
+
+    /// Hands over what is there, in order.
+    pub fn drain(&mut self, mut each: impl FnMut(Event)) {
+        while let Some(record) = self.ring.get_mut().next() {
+            if let Some(event) = Event::parse(&record) {
+                each(event);
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What the numbers mean. Pure: no I/O, no clock, no aya, no tokio; sums and times come in, judgements go out.
+
+pub mod books;
+pub mod given;
+pub mod history;
+pub mod order;
+pub mod snapshot;
+pub mod spread;
+pub mod verdict;

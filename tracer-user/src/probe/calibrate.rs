@@ -1,0 +1,81 @@
+//! What a trap costs on this machine, measured on ourselves: the same probe, on a function of our own, some thousands of times.
+
+use std::arch::naked_asm;
+use std::time::Instant;
+
+use tracer_common::domain::Domain;
+use tracer_common::hook::{Hook, Register, Role};
+
+use crate::error::{Context, Error, Result};
+use crate::probe::multi::Programs;
+
+/// Calls per measurement: some 2 ms.
+const CALLS: u32 = 3000;
+/// Measurements, of which the least counts: what is above it is the machine's other work.
+const ROUNDS: u32 = 5;
+
+/// Nanoseconds that a trap takes from the thread that runs into it, the probe's work not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TrapCost {
+    /// A trap on an instruction that the kernel emulates.
+    pub entry_ns: f64,
+    /// What a return trap adds.
+    pub return_ns: f64,
+}
+
+/// A function whose first instruction the kernel emulates, and which does nothing else.
+#[unsafe(naked)]
+extern "C" fn probed() {
+    naked_asm!("nop", "ret")
+}
+
+/// Measures a trap, with a program that finds at once that we are not its target.
+///
+/// # Errors
+/// What the kernel says.
+pub fn trap_cost(programs: &Programs) -> Result<TrapCost> {
+    let (path, offset) = own_offset()?;
+    let cookie = Hook {
+        role: Role::Return,
+        domain: Domain::Libc,
+        a: Register::Rdi,
+        b: Register::Rdi,
+        pushed_words: 0,
+        tstate_delta: 0,
+    }
+    .to_cookie();
+    let bare_ns = call_ns();
+    let entry = programs.link(&path, &[(offset, cookie)], false, std::process::id())?;
+    let entry_ns = (call_ns() - bare_ns).max(0.0);
+    let returns = programs.link(&path, &[(offset, cookie)], true, std::process::id())?;
+    let both_ns = (call_ns() - bare_ns).max(entry_ns);
+    drop((entry, returns));
+    Ok(TrapCost { entry_ns, return_ns: both_ns - entry_ns })
+}
+
+/// Nanoseconds per call of [`probed`].
+fn call_ns() -> f64 {
+    let round = || {
+        let start = Instant::now();
+        for _ in 0..CALLS {
+            std::hint::black_box(probed)();
+        }
+        start.elapsed().as_nanos() as f64 / f64::from(CALLS)
+    };
+    (0..ROUNDS).map(|_| round()).fold(f64::INFINITY, f64::min)
+}
+
+/// Where [`probed`] lies in our own executable: path and file offset.
+fn own_offset() -> Result<(std::path::PathBuf, u64)> {
+    let path = std::path::PathBuf::from("/proc/self/exe");
+    let address = probed as *const () as u64;
+    let maps = std::fs::read_to_string("/proc/self/maps").context("our own mappings")?;
+    let mapped = maps.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+        let offset = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
+        (start..end).contains(&address).then_some(address - start + offset)
+    });
+    mapped.map(|offset| (path, offset)).ok_or_else(|| Error::failed("our own code is not mapped"))
+}

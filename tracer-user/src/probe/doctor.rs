@@ -1,0 +1,201 @@
+//! What this kernel and a target on it allow, as a list of findings with their evidence; and the verifier's own figures.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use tracer_common::domain::Domain;
+
+use crate::error::Result;
+use crate::kernel::{Loaded, TRACE_UPROBE_MULTI};
+use crate::probe::calibrate;
+use crate::probe::load::{Limits, ProbeLog, Probes};
+use crate::probe::multi::{self, Programs};
+use crate::probe::sites;
+use crate::target::memory::Memory;
+use crate::target::process::Process;
+use crate::target::python::Python;
+
+/// Maps as small as they go: the doctor only wants to know whether they can be made.
+const SMALL: Limits = Limits { blocks: 1, sites: 1 };
+
+/// The capabilities that tracing needs, by their bit (include/uapi/linux/capability.h).
+const CAPABILITIES: [(u32, &str, &str); 4] = [
+    (39, "CAP_BPF", "to load the probes"),
+    (38, "CAP_PERFMON", "to attach them"),
+    (19, "CAP_SYS_PTRACE", "to read the target's memory"),
+    (21, "CAP_SYS_ADMIN", "to open the target's files through /proc/PID/map_files"),
+];
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// It is as it should be.
+    pub good: bool,
+    /// What was looked at.
+    pub what: String,
+    /// What was seen.
+    pub seen: String,
+}
+
+/// All findings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Examination {
+    /// In the order in which they were made.
+    pub findings: Vec<Finding>,
+}
+
+impl Examination {
+    fn note(&mut self, good: bool, what: &str, seen: impl Into<String>) {
+        self.findings.push(Finding { good, what: what.to_owned(), seen: seen.into() });
+    }
+
+    /// A finding that is good if the result is.
+    fn result<T>(&mut self, what: &str, result: Result<T>, seen: impl FnOnce(&T) -> String) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.note(true, what, seen(&value));
+                Some(value)
+            }
+            Err(error) => {
+                self.note(false, what, error.to_string().replace('\n', "; "));
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for Examination {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Finding { good, what, seen } in &self.findings {
+            writeln!(out, "{} {what:<18} {seen}", if *good { "ok  " } else { "FAIL" })?;
+        }
+        let failed = self.findings.iter().filter(|finding| !finding.good).count();
+        match failed {
+            0 => writeln!(out, "unshed can trace here"),
+            some => writeln!(out, "{some} of {} checks failed", self.findings.len()),
+        }
+    }
+}
+
+/// Looks at the kernel, and at a process if one is named.
+///
+/// # Errors
+/// When there is no such process, or it is no Python.
+pub fn examine(pid: Option<u32>) -> Result<Examination> {
+    let mut all = Examination::default();
+    privileges(&mut all);
+    kernel(&mut all);
+    if let Some(pid) = pid {
+        target(&mut all, &Process::open(pid)?)?;
+    }
+    Ok(all)
+}
+
+/// The kernel's release, as `uname -r` prints it; empty if it cannot be read.
+#[must_use]
+pub fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// The effective capabilities of this process.
+fn capabilities() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    field.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn privileges(all: &mut Examination) {
+    let held = capabilities();
+    for (bit, name, why) in CAPABILITIES {
+        let good = held >> bit & 1 == 1;
+        all.note(
+            good,
+            name,
+            if good { format!("held, {why}") } else { format!("missing, needed {why}; run as root") },
+        );
+    }
+}
+
+fn kernel(all: &mut Examination) {
+    let release = kernel_release();
+    let multi = multi::supported(&release);
+    let how = if multi {
+        "uprobe_multi, one link per file"
+    } else {
+        "one perf event per probe point: attaching and detaching are slow"
+    };
+    all.note(true, "kernel", format!("{release}: {how}"));
+    let Some(probes) = all.result("maps", Probes::load(SMALL, ProbeLog::Off), |_| "can be made".to_owned())
+    else {
+        return;
+    };
+    if !multi {
+        return;
+    }
+    if let Some(programs) = all.result("probes", Programs::load(&probes), |_| "pass the verifier".to_owned())
+    {
+        all.result("traps", calibrate::trap_cost(&programs), |cost| {
+            format!(
+                "{:.0} ns at an entry, {:.0} ns more with the return, measured on ourselves",
+                cost.entry_ns, cost.return_ns
+            )
+        });
+    }
+}
+
+fn target(all: &mut Examination, process: &Process) -> Result<()> {
+    let who = format!("process {}", process.pid());
+    match process.tracer_pid() {
+        None => all.note(true, &who, process.command().join(" ")),
+        Some(tracer) => all.note(
+            false,
+            &who,
+            format!("is under a debugger, process {tracer}: its breakpoints and ours may share bytes"),
+        ),
+    }
+    let python = Python::find(process)?;
+    all.note(
+        true,
+        "python",
+        format!("{}, {}, {}", python.version, python.flavour, python.image.path.display()),
+    );
+    let domains = [Domain::Object, Domain::Mem, Domain::Raw];
+    let live = Memory::new(process.pid());
+    let plan = sites::plan(&python, Some(&live), &domains, false, None);
+    if let Some(plan) = all.result("probe points", plan, |plan| format!("{}", plan.points.len())) {
+        for point in &plan.points {
+            let how = if point.emulated { "emulated" } else { "single-stepped, some ten times slower" };
+            let kind = if point.returns { "return" } else { "entry" };
+            all.note(true, "", format!("{kind:<6} {:<22} {:#x}  {how}", point.name, point.vaddr));
+        }
+        all.note(plan.completeness.complete, "hooks", plan.completeness.reason);
+    }
+    Ok(())
+}
+
+/// What the verifier says of each program, one JSON object a line: `{"program":"on_entry","insns":1234,"stack":"48+0","max_frame":48,"tail_call":true}`.
+///
+/// # Errors
+/// When a program does not load.
+pub fn verifier_lines() -> Result<String> {
+    let probes = Probes::load(SMALL, ProbeLog::Off)?;
+    let mut lines = String::new();
+    for program in multi::program_names()? {
+        let on_points = program == "on_entry" || program == "on_return";
+        let loaded = multi::load(&probes, &program, if on_points { TRACE_UPROBE_MULTI } else { 0 })?;
+        let (insns, stack) = figures(&loaded);
+        let max_frame = stack.split('+').filter_map(|frame| frame.parse::<u32>().ok()).max().unwrap_or(0);
+        let _ = writeln!(
+            lines,
+            "{{\"program\":\"{program}\",\"insns\":{insns},\"stack\":\"{stack}\",\"max_frame\":{max_frame},\"tail_call\":{on_points}}}"
+        );
+    }
+    Ok(lines)
+}
+
+/// Instructions that the verifier followed, and the frames of the program and its functions in bytes.
+fn figures(loaded: &Loaded) -> (u64, String) {
+    let after = |words: &str| loaded.log.lines().find_map(|line| line.strip_prefix(words));
+    let insns = after("processed ").and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap_or(0);
+    (insns, after("stack depth ").unwrap_or("").trim().to_owned())
+}

@@ -1,0 +1,177 @@
+//! Object to kernel: maps of the size that was asked for, the configuration, and the programs.
+
+use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
+use aya::programs::RawTracePoint;
+use aya::{Ebpf, EbpfLoader};
+use tracer_common::config::{ProcessState, TraceConfig};
+use tracer_common::site::{OTHER_SITES, SiteTotals};
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// The probes, built by build.rs.
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("UNSHED_PROBES"));
+
+/// Bounds of the kernel's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Live blocks.
+    pub blocks: u32,
+    /// Sites.
+    pub sites: u32,
+}
+
+/// Whether the probes' own debug messages are wanted. Off, the messages are not even in the loaded programs: the level is a
+/// constant that the verifier knows, and it removes what cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeLog {
+    /// No messages.
+    Off,
+    /// Everything, through aya-log.
+    Debug,
+}
+
+/// The loaded object: its maps, and its programs as aya holds them.
+pub struct Probes {
+    ebpf: Ebpf,
+}
+
+impl Probes {
+    /// Creates the maps and prepares the programs; nothing is attached.
+    ///
+    /// # Errors
+    /// [`Kind::Privilege`] when the kernel does not let us, else what it says.
+    pub fn load(limits: Limits, log: ProbeLog) -> Result<Self> {
+        let level: u8 = match log {
+            ProbeLog::Off => 0,
+            ProbeLog::Debug => 4,
+        };
+        let ebpf = EbpfLoader::new()
+            .map_max_entries("BLOCKS", limits.blocks)
+            .map_max_entries("SITES", limits.sites.saturating_add(1))
+            .map_max_entries("INTS", limits.sites)
+            .override_global("AYA_LOG_LEVEL", &level, true)
+            .load(OBJECT)
+            .map_err(|cause| refused(&cause))?;
+        let mut probes = Self { ebpf };
+        let mut sites: HashMap<_, u64, SiteTotals> = probes.typed("SITES")?;
+        sites
+            .insert(OTHER_SITES, SiteTotals { stack_sent: 1, ..SiteTotals::default() }, 0)
+            .context("the site map")?;
+        Ok(probes)
+    }
+
+    /// Writes what to trace, with counting off.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn configure(&mut self, config: TraceConfig, process: ProcessState) -> Result<()> {
+        let mut map: Array<_, TraceConfig> = self.typed("CONFIG")?;
+        map.set(0, TraceConfig { armed: 0, ..config }, 0).context("the configuration map")?;
+        let mut map: Array<_, ProcessState> = self.typed("PROCESS")?;
+        map.set(0, process, 0).context("the process map")
+    }
+
+    /// Turns counting on or off. Off is final: hits that are under way finish within microseconds.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn arm(&mut self, on: bool) -> Result<()> {
+        let mut map: Array<_, TraceConfig> = self.typed("CONFIG")?;
+        let config = map.get(&0, 0).context("the configuration map")?;
+        map.set(0, TraceConfig { armed: u32::from(on), ..config }, 0).context("the configuration map")
+    }
+
+    /// Whether counting is on; the kernel turns it off when the interpreter ends.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn armed(&mut self) -> Result<bool> {
+        let map: Array<_, TraceConfig> = self.typed("CONFIG")?;
+        Ok(map.get(&0, 0).context("the configuration map")?.armed == 1)
+    }
+
+    /// Follows the ends of threads and the replacement of images, on the whole host; both programs look at the target's only.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn watch_process(&mut self) -> Result<()> {
+        for (program, tracepoint) in
+            [("on_thread_exit", "sched_process_exit"), ("on_exec", "sched_process_exec")]
+        {
+            let program: &mut RawTracePoint = self
+                .ebpf
+                .program_mut(program)
+                .ok_or_else(|| Error::failed(format!("the object has no program {program}")))?
+                .try_into()
+                .context("the object")?;
+            program.load().map_err(|cause| refused(&cause))?;
+            program.attach(tracepoint).context(format!("tracepoint {tracepoint}"))?;
+        }
+        Ok(())
+    }
+
+    /// The ring of new stacks, once.
+    ///
+    /// # Errors
+    /// When it was taken already.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
+        let map = self.ebpf.take_map("RING").ok_or_else(|| Error::failed("the ring was taken already"))?;
+        RingBuf::try_from(map).context("the ring")
+    }
+
+    /// A map, by name, as a typed one.
+    ///
+    /// # Errors
+    /// When the object has no such map, or it is of another type.
+    pub fn typed<'a, T>(&'a mut self, name: &str) -> Result<T>
+    where
+        T: TryFrom<&'a mut Map, Error: std::fmt::Display>,
+    {
+        let map =
+            self.ebpf.map_mut(name).ok_or_else(|| Error::failed(format!("the object has no map {name}")))?;
+        T::try_from(map).context(name)
+    }
+
+    /// aya's view, for `attach` and the log.
+    pub(crate) fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// A map's data, by name.
+    pub(crate) fn map_data(&self, name: &str) -> Option<&MapData> {
+        map_data(self.ebpf.map(name)?)
+    }
+}
+
+/// The data inside a map of any type that the object uses.
+fn map_data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
+        | Map::RingBuf(data) => Some(data),
+        _ => None,
+    }
+}
+
+/// Turns the kernel's refusal into words. aya hides the system call's error in the chain of causes.
+pub(crate) fn refused(cause: &(dyn std::error::Error + 'static)) -> Error {
+    let mut chain = Some(cause);
+    let mut words = cause.to_string();
+    while let Some(link) = chain {
+        if let Some(io) = link.downcast_ref::<std::io::Error>()
+            && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+        {
+            return Error::new(Kind::Privilege, format!("the kernel does not let us load BPF programs: {io}"))
+                .next("run as root, or with CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_SYS_ADMIN; `unshed doctor` names what is missing");
+        }
+        let text = link.to_string();
+        if !words.contains(&text) {
+            words = format!("{words}: {text}");
+        }
+        chain = link.source();
+    }
+    Error::failed(format!("the kernel refused the probes: {}", words.replace('\n', " ")))
+        .next("`unshed doctor` says what this kernel allows")
+}

@@ -1,0 +1,103 @@
+//! Captures that are whole, cut, damaged, foreign and hostile.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::report::fixture;
+
+fn capture(story: &Story) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write(story, &mut bytes).unwrap();
+    bytes
+}
+
+fn error(bytes: &[u8]) -> String {
+    read(&mut &bytes[..]).unwrap_err().to_string()
+}
+
+#[test]
+fn a_story_is_read_as_it_was_written() {
+    let story = fixture::story();
+    let bytes = capture(&story);
+    assert!(bytes.starts_with(b"unshed.capture/1\n\x1f\x8b"));
+    assert_eq!(read(&mut bytes.as_slice()).unwrap(), story);
+    assert_eq!(bytes, capture(&story), "the same bytes each time");
+}
+
+#[test]
+fn what_is_no_capture_is_called_so() {
+    for bytes in [
+        &b""[..],
+        b"\x7fELF",
+        b"{\"schema\":1}\n",
+        b"unshed.capture/x\n",
+        b"unshed.capture/+1\n",
+        b"unshed.capture/0\n",
+    ] {
+        let error = error(bytes);
+        assert!(error.starts_with("this is not an unshed capture\n"), "{bytes:?}: {error}");
+    }
+}
+
+#[test]
+fn a_newer_version_is_called_so() {
+    let expected = "the capture is of version 2, and this unshed reads version 1\nread it with the unshed that wrote it, or a newer one";
+    assert_eq!(error(b"unshed.capture/2\nwhatever"), expected);
+}
+
+#[test]
+fn every_cut_is_noticed() {
+    let bytes = capture(&fixture::story());
+    for length in 1..bytes.len() {
+        assert!(error(&bytes[..length]).starts_with("the capture is cut short\n"), "{length} bytes");
+    }
+}
+
+#[test]
+fn damage_is_noticed() {
+    assert!(
+        error(b"unshed.capture/1\nno gzip, but long enough to look").starts_with("the capture is damaged: ")
+    );
+    let mut longer = capture(&fixture::story());
+    longer.push(b'\n');
+    assert!(error(&longer).starts_with("the capture is damaged: bytes follow its end"));
+    let mut foreign = b"unshed.capture/1\n".to_vec();
+    let mut packed = GzEncoder::new(&mut foreign, Compression::default());
+    packed.write_all(b"{\"target\":{}}").unwrap();
+    packed.finish().unwrap();
+    assert!(error(&foreign).starts_with("the capture is damaged: missing field"), "{}", error(&foreign));
+}
+
+#[test]
+fn a_bomb_is_refused() {
+    let story = fixture::story();
+    let length = serde_json::to_vec(&story).unwrap().len() as u64;
+    let bytes = capture(&story);
+    assert!(read_bounded(&mut bytes.as_slice(), length + 1).is_ok());
+    for limit in [0, 1, length / 2, length - 1, length] {
+        let error = read_bounded(&mut bytes.as_slice(), limit).unwrap_err().to_string();
+        assert!(error.starts_with("the capture unpacks to more than "), "{limit}: {error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_are_an_error(bytes: Vec<u8>) {
+        prop_assert!(read(&mut bytes.as_slice()).is_err());
+        let mut after_magic = b"unshed.capture/1\n".to_vec();
+        after_magic.extend(bytes);
+        prop_assert!(read(&mut after_magic.as_slice()).is_err());
+    }
+
+    #[test]
+    fn one_changed_bit_never_tells_another_story(at: prop::sample::Index, bit in 0u8..8) {
+        let story = fixture::story();
+        let mut bytes = capture(&story);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        // Bits of gzip's header that say who packed it may change; the story may not.
+        if let Ok(read) = read(&mut bytes.as_slice()) {
+            prop_assert_eq!(read, story);
+        }
+    }
+}

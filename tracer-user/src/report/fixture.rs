@@ -1,0 +1,210 @@
+//! One made-up recording that has everything a report can say, for the tests of all outputs.
+
+use super::story::{Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount};
+use crate::heap::spread::Spread;
+use crate::heap::verdict::Verdict;
+use crate::symbol::{Frame, FrameKind};
+use tracer_common::loss::Loss;
+
+pub(super) fn story() -> Story {
+    let sites = vec![leak(), cache(), churn(), small_ints(), quiet()];
+    Story {
+        target: Target {
+            pid: 4711,
+            python: "3.11.7".to_owned(),
+            executable: "/opt/python/bin/python3.11".to_owned(),
+            command: "python3 /app/app.py --port 8000".to_owned(),
+            host: "web-3".to_owned(),
+        },
+        engine: "trace".to_owned(),
+        seconds: 10.0,
+        started_unix_ms: 1_763_719_200_000,
+        ended: "the time was up".to_owned(),
+        hooks: Hooks {
+            complete: true,
+            points: 26,
+            domains: ["object", "mem", "raw"].map(str::to_owned).to_vec(),
+            reason: "every allocation passes the exported functions of libpython3.11.so.1.0".to_owned(),
+        },
+        cost: Cost {
+            hits: 3_660_000,
+            target_cpu_fraction: 0.309,
+            ns_per_hit: 844.5,
+            kernel_bytes: 129_000_000,
+        },
+        totals: Totals {
+            allocated_bytes: sites.iter().map(|site| site.allocated_bytes).sum(),
+            allocated_blocks: sites.iter().map(|site| site.allocated_blocks).sum(),
+            freed_bytes: sites.iter().map(|site| site.freed_bytes).sum(),
+            freed_blocks: sites.iter().map(|site| site.freed_blocks).sum(),
+            live_bytes: sites.iter().map(|site| site.live_bytes).sum(),
+            live_blocks: sites.iter().map(|site| site.live_blocks).sum(),
+            rss_start_bytes: 41_000_000,
+            rss_end_bytes: 79_500_000,
+        },
+        notes: Vec::new(),
+        losses: Loss::ALL
+            .iter()
+            .map(|loss| LossCount {
+                code: loss.code().to_owned(),
+                count: if *loss == Loss::UnknownFree { 200_000 } else { 0 },
+                meaning: loss.meaning().to_owned(),
+            })
+            .collect(),
+        sites,
+    }
+}
+
+pub(super) fn python(function: &str, file: &str, line: u32) -> Frame {
+    Frame {
+        kind: FrameKind::Python,
+        function: function.to_owned(),
+        file: Some(file.to_owned()),
+        line: Some(line),
+        module: None,
+        inlined: false,
+    }
+}
+
+fn native(function: &str, file: &str, line: u32, module: &str) -> Frame {
+    Frame { kind: FrameKind::Native, module: Some(module.to_owned()), ..python(function, file, line) }
+}
+
+fn types(types: &[(&str, u64)]) -> Vec<TypeCount> {
+    types.iter().map(|&(name, blocks)| TypeCount { name: name.to_owned(), blocks }).collect()
+}
+
+/// A leaked new reference: one million ints.
+fn leak() -> Site {
+    let one = Spread { count: 1_000_000, min: 28, p50: 28, p90: 28, p99: 28, max: 28 };
+    Site {
+        domain: "object".to_owned(),
+        live_bytes: 28_000_000,
+        live_blocks: 1_000_000,
+        live_given_bytes: 32_000_000,
+        allocated_bytes: 28_000_000,
+        allocated_blocks: 1_000_000,
+        freed_bytes: 0,
+        freed_blocks: 0,
+        growth_bytes_per_second: 2_800_000.0,
+        verdict: Verdict::Leak,
+        sizes: Some(one),
+        lifetimes_ns: None,
+        types: types(&[("int", 1_000_000)]),
+        ints: Some(Ints {
+            calls: 1_000_000,
+            small: 0,
+            values: vec![IntValue { value: 1000, calls: 1_000_000 }],
+        }),
+        stack: vec![
+            native("leak_new_reference", "cPyRefs.c", 149, "cPyRefs.so"),
+            python("handler", "/app/app.py", 12),
+            python(
+                "Router.dispatch",
+                "/opt/python/lib/python3.11/site-packages/framework/routing/dispatch.py",
+                310,
+            ),
+            python("<module>", "/app/app.py", 44),
+        ],
+        stack_note: None,
+    }
+}
+
+/// A cache of strings with some turnover, on a stack that was cut.
+fn cache() -> Site {
+    Site {
+        live_bytes: 4_194_304,
+        live_blocks: 9_000,
+        live_given_bytes: 4_300_000,
+        allocated_bytes: 4_300_000,
+        allocated_blocks: 9_200,
+        freed_bytes: 105_696,
+        freed_blocks: 200,
+        growth_bytes_per_second: -310.0,
+        verdict: Verdict::Cache,
+        sizes: Some(Spread { count: 9_000, min: 49, p50: 415, p90: 700, p99: 1_022, max: 70_000 }),
+        lifetimes_ns: Some(Spread {
+            count: 200,
+            min: 4_194_304,
+            p50: 5_242_879,
+            p90: 10_485_759,
+            p99: 900_000_000,
+            max: 1_073_741_824,
+        }),
+        types: types(&[
+            ("str", 3_000),
+            ("bytes", 900),
+            ("dict", 60),
+            ("tuple", 30),
+            ("list", 7),
+            ("set", 2),
+            ("Key", 1),
+        ]),
+        ints: None,
+        stack: vec![
+            native("PyUnicode_New", "Objects/unicodeobject.c", 1451, "/opt/python/lib/libpython3.11.so.1.0"),
+            Frame { line: None, ..python("Cache.__setitem__.<locals>.render", "/app/cache.py", 0) },
+            python("handler", "/app/app.py", 19),
+        ],
+        stack_note: Some("deeper than --max-depth".to_owned()),
+        ..leak()
+    }
+}
+
+/// Buffers that come and go in threads without Python frames.
+fn churn() -> Site {
+    Site {
+        domain: "raw".to_owned(),
+        live_bytes: 65_536,
+        live_blocks: 1,
+        live_given_bytes: 65_544,
+        allocated_bytes: 65_536 * 400_000,
+        allocated_blocks: 400_000,
+        freed_bytes: 65_536 * 399_999,
+        freed_blocks: 399_999,
+        growth_bytes_per_second: 0.0,
+        verdict: Verdict::Churn,
+        sizes: Some(Spread { count: 1, min: 65_536, p50: 65_536, p90: 65_536, p99: 65_536, max: 65_536 }),
+        lifetimes_ns: Some(Spread { count: 399_999, min: 0, p50: 512, p90: 1_279, p99: 2_559, max: 12_288 }),
+        types: Vec::new(),
+        ints: None,
+        stack: Vec::new(),
+        ..leak()
+    }
+}
+
+/// References of cached ints: nothing is allocated.
+fn small_ints() -> Site {
+    Site {
+        live_bytes: 0,
+        live_blocks: 0,
+        live_given_bytes: 0,
+        allocated_bytes: 0,
+        allocated_blocks: 0,
+        growth_bytes_per_second: 0.0,
+        verdict: Verdict::Unknown,
+        sizes: None,
+        types: Vec::new(),
+        ints: Some(Ints {
+            calls: 50_000,
+            small: 50_000,
+            values: vec![IntValue { value: -1, calls: 50_000 }],
+        }),
+        stack: vec![python("poll", "/app/poll.py", 7)],
+        ..leak()
+    }
+}
+
+/// A site whose every block was freed.
+fn quiet() -> Site {
+    Site {
+        allocated_bytes: 6_400,
+        allocated_blocks: 100,
+        freed_bytes: 6_400,
+        freed_blocks: 100,
+        verdict: Verdict::Churn,
+        ints: None,
+        stack: vec![python("parse", "/app/parse.py", 3)],
+        ..small_ints()
+    }
+}

@@ -1,0 +1,183 @@
+//! Everything a report can say, joined and named, in one value. `session` makes it, the outputs print it, the capture file keeps it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::heap::order::Sort;
+use crate::heap::spread::Spread;
+use crate::heap::verdict::{Verdict, rank};
+use crate::symbol::Frame;
+
+/// One recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Story {
+    /// Who was traced.
+    pub target: Target,
+    /// `trace`.
+    pub engine: String,
+    /// Seconds from arming to disarming.
+    pub seconds: f64,
+    /// Wall time at arming, milliseconds since the epoch.
+    pub started_unix_ms: u64,
+    /// Why the recording ended, as a clause: "the time was up", "the target ended", "interrupted".
+    pub ended: String,
+    /// What was hooked.
+    pub hooks: Hooks,
+    /// What it cost.
+    pub cost: Cost,
+    /// Sums over everything.
+    pub totals: Totals,
+    /// What the reader must know to read the figures right, a sentence each: "live counts only blocks older than 5 s".
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Every row of the loss table with a count, zero included.
+    pub losses: Vec<LossCount>,
+    /// Worst first.
+    pub sites: Vec<Site>,
+}
+
+/// The traced process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// Process id as unshed sees it.
+    pub pid: u32,
+    /// `3.11.7`.
+    pub python: String,
+    /// Path of the executable, in the target's own mount namespace.
+    pub executable: String,
+    /// Arguments, joined by spaces.
+    pub command: String,
+    /// Host name.
+    pub host: String,
+}
+
+/// What was hooked, and whether that is everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// No allocation of the chosen domains can pass unseen.
+    pub complete: bool,
+    /// Probe points, returns included.
+    pub points: u32,
+    /// Names of the domains.
+    pub domains: Vec<String>,
+    /// Why the hooks are (in)complete: "PyObject_Malloc is a pure wrapper, …".
+    pub reason: String,
+}
+
+/// What the trace cost the target and the machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Probe hits.
+    pub hits: u64,
+    /// Share of the traced time that the target's threads spent in traps and probes (1.0: one full CPU).
+    pub target_cpu_fraction: f64,
+    /// Nanoseconds per hit behind that share: the measured trap plus the measured program.
+    pub ns_per_hit: f64,
+    /// Bytes of kernel memory that the maps held at the end.
+    pub kernel_bytes: u64,
+}
+
+/// Sums over all sites.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON contract")]
+pub struct Totals {
+    pub allocated_bytes: u64,
+    pub allocated_blocks: u64,
+    pub freed_bytes: u64,
+    pub freed_blocks: u64,
+    pub live_bytes: u64,
+    pub live_blocks: u64,
+    pub rss_start_bytes: u64,
+    pub rss_end_bytes: u64,
+}
+
+/// One row of the loss table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossCount {
+    /// The row's code.
+    pub code: String,
+    /// How often.
+    pub count: u64,
+    /// What it means.
+    pub meaning: String,
+}
+
+/// One site: a stack in a domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    /// Name of the domain.
+    pub domain: String,
+    /// Bytes asked for that still live.
+    pub live_bytes: u64,
+    /// Blocks that still live.
+    pub live_blocks: u64,
+    /// Bytes that the allocator gives for the live blocks (a request of 28 takes 32).
+    pub live_given_bytes: u64,
+    /// Bytes asked for.
+    pub allocated_bytes: u64,
+    /// Blocks allocated.
+    pub allocated_blocks: u64,
+    /// Bytes freed.
+    pub freed_bytes: u64,
+    /// Blocks freed.
+    pub freed_blocks: u64,
+    /// Slope of the live bytes over the later half of the traced time.
+    pub growth_bytes_per_second: f64,
+    /// What the history looks like.
+    pub verdict: Verdict,
+    /// Sizes of the live blocks in bytes.
+    pub sizes: Option<Spread>,
+    /// Ages at death of the freed blocks in nanoseconds.
+    pub lifetimes_ns: Option<Spread>,
+    /// Types of the live blocks, most frequent first.
+    pub types: Vec<TypeCount>,
+    /// `--ints`: what `PyLong_FromLong` did on this stack.
+    pub ints: Option<Ints>,
+    /// Innermost first.
+    pub stack: Vec<Frame>,
+    /// The stack is not whole, and why: "deeper than --max-depth".
+    pub stack_note: Option<String>,
+}
+
+/// How many live blocks hold an object of a type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeCount {
+    /// `tp_name`.
+    pub name: String,
+    /// Blocks.
+    pub blocks: u64,
+}
+
+/// What `PyLong_FromLong` did on one stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ints {
+    /// Calls.
+    pub calls: u64,
+    /// Calls that returned a cached small int.
+    pub small: u64,
+    /// The most frequent values, most frequent first.
+    pub values: Vec<IntValue>,
+}
+
+/// How often a value was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntValue {
+    /// The value.
+    pub value: i64,
+    /// Calls.
+    pub calls: u64,
+}
+
+impl Story {
+    /// Puts the sites in another order. The story was told in one order already, which breaks ties.
+    pub fn sort(&mut self, sort: Sort) {
+        let growth = |site: &Site| site.growth_bytes_per_second;
+        match sort {
+            Sort::Worst => self.sites.sort_by(|one, other| {
+                rank(other.live_bytes, other.verdict).total_cmp(&rank(one.live_bytes, one.verdict))
+            }),
+            Sort::Bytes => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_bytes)),
+            Sort::Blocks => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_blocks)),
+            Sort::Growth => self.sites.sort_by(|one, other| growth(other).total_cmp(&growth(one))),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a stranger reads first, at three in the morning: who was traced, whether the figures can be trusted, the answer, then the worst
+//! sites with the leaking line of each.
+
+use std::io::Write;
+
+use super::story::{Site, Story};
+use super::{Style, units};
+use crate::error::{Context, Result};
+use page::Page;
+
+mod head;
+mod page;
+mod site;
+
+/// Writes the text report.
+///
+/// # Errors
+/// When the writer fails.
+pub fn write(story: &Story, style: &Style, out: &mut dyn Write) -> Result<()> {
+    let what = "cannot write the text report";
+    out.write_all(page(story, style).as_bytes()).and_then(|()| out.flush()).context(what)
+}
+
+fn page(story: &Story, style: &Style) -> String {
+    let mut page = Page::new(style);
+    head::write(&mut page, story);
+    // A site that keeps nothing is not worth a stranger's time, unless it took references of cached ints.
+    let (worth, quiet): (Vec<&Site>, Vec<&Site>) =
+        story.sites.iter().partition(|site| site.live_blocks > 0 || site.ints.is_some());
+    page.blank();
+    if worth.is_empty() {
+        nothing(&mut page, story);
+        return page.into_text();
+    }
+    let top = if style.top == 0 { worth.len() } else { style.top.min(worth.len()) };
+    page.heading(&format!("Worst sites ({top} of {})", worth.len()));
+    for (at, site) in worth.iter().take(top).enumerate() {
+        page.blank();
+        site::write(&mut page, at + 1, site, story.totals.live_bytes);
+    }
+    rest(&mut page, story, &worth[top..], worth.len(), quiet.len());
+    page.into_text()
+}
+
+/// One line for what `--top` hides and one for the sites that keep nothing.
+fn rest(page: &mut Page, story: &Story, hidden: &[&Site], all: usize, quiet: usize) {
+    if !hidden.is_empty() || quiet > 0 {
+        page.blank();
+    }
+    if !hidden.is_empty() {
+        let live_bytes = hidden.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_bytes));
+        let live_blocks = hidden.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_blocks));
+        page.words(&format!(
+            "{} not shown: {} live in {} ({} of live bytes). --top {all} shows all.",
+            units::plural(hidden.len() as u64, "more site"),
+            units::bytes(live_bytes),
+            units::plural(live_blocks, "block"),
+            units::share(live_bytes, story.totals.live_bytes),
+        ));
+    }
+    if quiet > 0 {
+        let keep = if quiet == 1 { "keeps" } else { "keep" };
+        page.words(&format!("{} {keep} nothing alive.", units::plural(quiet as u64, "other site")));
+    }
+}
+
+/// What to say when there is no site to show.
+fn nothing(page: &mut Page, story: &Story) {
+    let seconds = units::seconds(story.seconds);
+    if story.totals.allocated_blocks == 0 {
+        page.words(&format!(
+            "No sites: nothing was allocated in these {seconds} in the hooked domains ({}). The process was idle, or allocates elsewhere. \
+             Trace it while it works, or for longer (-d SECONDS); --domains adds libc, which sees C extensions too.",
+            story.hooks.domains.join(", "),
+        ));
+    } else if story.totals.live_blocks == 0 {
+        page.words(&format!(
+            "No sites: all of the {} allocated in these {seconds} were freed again. Nothing leaked while we watched.",
+            units::plural(story.totals.allocated_blocks, "block"),
+        ));
+    } else {
+        page.words("No sites: none of the live blocks passes the filter (--older).");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! The head of the text report: who, the answer, and how far to trust it: how complete, how much, at what cost, what was lost.
+
+use super::page::{Ink, Page};
+use super::site;
+use crate::heap::verdict::Verdict;
+use crate::report::story::{LossCount, Story};
+use crate::report::{plain, units};
+
+/// RSS growth that is worth a word when the live blocks do not explain it, in bytes.
+const UNEXPLAINED_BYTES: u64 = 16 << 20;
+
+pub(super) fn write(page: &mut Page, story: &Story) {
+    let target = &story.target;
+    page.heading(&format!(
+        "Process {} on {} · Python {} · traced for {} ({})",
+        target.pid,
+        target.host,
+        target.python,
+        units::seconds(story.seconds),
+        story.ended,
+    ));
+    answer(page, story);
+    let command = if target.command.is_empty() { &target.executable } else { &target.command };
+    let room = page.width.saturating_sub(10);
+    page.row(0, "command", Ink::Plain, &plain::shorten(command, room));
+    hooks(page, story);
+    seen(page, story);
+    cost(page, story);
+    lost(page, &story.losses);
+    for note in &story.notes {
+        page.row(0, "note", Ink::Strong, note);
+    }
+}
+
+fn hooks(page: &mut Page, story: &Story) {
+    let hooks = &story.hooks;
+    let points = units::plural(u64::from(hooks.points), "probe point");
+    let domains = hooks.domains.join(", ");
+    if hooks.complete {
+        page.row(
+            0,
+            "hooks",
+            Ink::Plain,
+            &format!("complete: {} ({points}; domains {domains})", hooks.reason),
+        );
+    } else {
+        let warning = format!(
+            "NOT COMPLETE: {}. Allocations and frees pass unseen: the counts below are too low, and a free that was missed looks like a leak. \
+             ({points}; domains {domains})",
+            hooks.reason.trim_end_matches('.'),
+        );
+        page.row(0, "HOOKS", Ink::Alarm, &warning);
+    }
+}
+
+fn seen(page: &mut Page, story: &Story) {
+    let totals = &story.totals;
+    let sums = |blocks, bytes| format!("{} in {}", units::bytes(bytes), units::plural(blocks, "block"));
+    page.row(
+        0,
+        "seen",
+        Ink::Plain,
+        &format!(
+            "allocated {}, freed {}; live {}",
+            sums(totals.allocated_blocks, totals.allocated_bytes),
+            sums(totals.freed_blocks, totals.freed_bytes),
+            sums(totals.live_blocks, totals.live_bytes),
+        ),
+    );
+    let (start, end) = (totals.rss_start_bytes, totals.rss_end_bytes);
+    let sign = if end < start { '-' } else { '+' };
+    let (from, to, change) = (units::bytes(start), units::bytes(end), units::bytes(end.abs_diff(start)));
+    let mut rss = format!("{from} → {to} ({sign}{change})");
+    let given = story.sites.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_given_bytes));
+    let grown = end.saturating_sub(start);
+    if grown >= UNEXPLAINED_BYTES && grown / 2 > given {
+        let libc = story.hooks.domains.iter().any(|domain| domain == "libc");
+        let advice = if libc { "" } else { "; --domains libc would see what C code allocates" };
+        rss.push_str(&format!(
+            ". Only {} of that growth is live blocks seen here: the rest is fragmentation or memory taken past the hooked domains{advice}",
+            units::bytes(given),
+        ));
+    }
+    page.row(0, "RSS", Ink::Plain, &rss);
+}
+
+fn cost(page: &mut Page, story: &Story) {
+    let cost = &story.cost;
+    page.row(
+        0,
+        "cost",
+        Ink::Plain,
+        &format!(
+            "{} at {}: {} of one CPU, paid by the target; {} of kernel memory",
+            units::plural(cost.hits, "probe hit"),
+            units::nanoseconds(cost.ns_per_hit.max(0.0) as u64),
+            units::fraction(cost.target_cpu_fraction),
+            units::bytes(cost.kernel_bytes),
+        ),
+    );
+}
+
+fn lost(page: &mut Page, losses: &[LossCount]) {
+    let mut label = "lost";
+    for loss in losses.iter().filter(|loss| loss.count > 0) {
+        // The one loss that is no reason to worry: every process that is not started by us has blocks that are older than the trace.
+        let (ink, normal) = match loss.code.as_str() {
+            "unknown_free" => (Ink::Plain, " (normal after attaching to a running process)"),
+            _ => (Ink::Strong, ""),
+        };
+        page.row(0, label, ink, &format!("{} {}{normal}", units::count(loss.count), loss.meaning));
+        label = "";
+    }
+    if label == "lost" {
+        page.row(0, label, Ink::Plain, "nothing was lost");
+    }
+}
+
+/// The report in one line.
+fn answer(page: &mut Page, story: &Story) {
+    let all = story.totals.live_bytes;
+    let of = |verdict| story.sites.iter().filter(move |site| site.verdict == verdict && site.live_blocks > 0);
+    if let Some(leak) = of(Verdict::Leak).max_by_key(|site| site.live_bytes) {
+        let others = of(Verdict::Leak).count() as u64 - 1;
+        let others = match others {
+            0 => String::new(),
+            others => format!(
+                "; {} {} like a leak",
+                units::plural(others, "more site"),
+                if others == 1 { "looks" } else { "look" }
+            ),
+        };
+        let text = format!(
+            "{} keeps {} alive ({} of live bytes), {}{others}",
+            site::headline(leak, page.width / 2),
+            units::bytes(leak.live_bytes),
+            units::share(leak.live_bytes, all),
+            units::rate(leak.growth_bytes_per_second),
+        );
+        return page.row(0, "LEAK", Ink::Alarm, &text);
+    }
+    let open_bytes = of(Verdict::Unknown).fold(0, |sum: u64, site| sum.saturating_add(site.live_bytes));
+    if open_bytes > all / 10 {
+        let text = format!(
+            "no site is sure to leak, but {} ({} of live bytes) have no verdict yet: trace longer (-d SECONDS)",
+            units::bytes(open_bytes),
+            units::share(open_bytes, all),
+        );
+        return page.row(0, "verdict", Ink::Strong, &text);
+    }
+    page.row(0, "verdict", Ink::Good, "no site looks like a leak");
+}

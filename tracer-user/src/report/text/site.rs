@@ -1,0 +1,197 @@
+//! One site of the text report: how bad, what it keeps, and the stack with the leaking line.
+
+use super::page::{Ink, Page};
+use crate::heap::spread::Spread;
+use crate::heap::verdict::Verdict;
+use crate::report::story::{Ints, Site, TypeCount};
+use crate::report::{plain, units};
+use crate::symbol::{Frame, FrameKind};
+
+/// Types named in a line.
+const TYPES: usize = 5;
+/// Columns that function names are padded to at most.
+const FUNCTION: usize = 40;
+/// Columns before a label, and before a frame without the arrow.
+const INDENT: usize = 4;
+/// What points at the leaking line; as wide as [`INDENT`].
+const ARROW: &str = "==> ";
+
+pub(super) fn write(page: &mut Page, rank: usize, site: &Site, all_live_bytes: u64) {
+    let (word, ink, why) = match site.verdict {
+        Verdict::Leak => ("LEAK", Ink::Alarm, "grows steadily to the end; what is old does not die"),
+        Verdict::Cache => ("CACHE", Ink::Strong, "filled, then stopped growing"),
+        Verdict::Plateau => ("PLATEAU", Ink::Strong, "bounded: blocks come and go"),
+        Verdict::Churn => ("CHURN", Ink::Strong, "nearly all that is allocated is freed"),
+        Verdict::Unknown => ("UNKNOWN", Ink::Strong, "too early or too uneven for a verdict"),
+    };
+    let (bytes, blocks) = (units::bytes(site.live_bytes), units::plural(site.live_blocks, "block"));
+    let live = if site.live_blocks == 0 {
+        "nothing live; only calls of PyLong_FromLong".to_owned()
+    } else {
+        format!("{bytes} live in {blocks} ({} of live bytes)", units::share(site.live_bytes, all_live_bytes))
+    };
+    page.line(&[(Ink::Strong, &format!("#{rank}  ")), (ink, word), (Ink::Strong, &format!("  {live}"))]);
+    if site.allocated_blocks > 0 {
+        page.row(
+            INDENT,
+            "growth",
+            Ink::Plain,
+            &format!("{}: {why}", units::rate(site.growth_bytes_per_second)),
+        );
+    }
+    if let Some(sizes) = &site.sizes {
+        page.row(INDENT, "size", Ink::Plain, &size(site, sizes));
+    }
+    if !site.types.is_empty() {
+        page.row(INDENT, "types", Ink::Plain, &types(&site.types, site.live_blocks));
+    }
+    if site.allocated_blocks > 0 {
+        page.row(INDENT, "freed", Ink::Plain, &freed(site));
+    }
+    if let Some(ints) = &site.ints {
+        page.row(INDENT, "int", Ink::Plain, &calls(ints));
+    }
+    stack(page, site);
+}
+
+/// Who leaks, in a few words: `handler (/app/app.py:12)`, and for native code the Python function that called it. Places take at most
+/// `room` columns if their paths can be cut so far.
+pub(super) fn headline(site: &Site, room: usize) -> String {
+    let Some((at, frame)) = leaking(&site.stack).and_then(|at| Some((at, site.stack.get(at)?))) else {
+        return format!("code without frames ({} domain)", site.domain);
+    };
+    let caller = site.stack.iter().skip(at + 1).find(|caller| caller.kind == FrameKind::Python);
+    match caller {
+        Some(caller) if frame.kind == FrameKind::Native => {
+            format!("{}, called from {}", named(frame, room), named(caller, room))
+        }
+        _ => named(frame, room),
+    }
+}
+
+fn named(frame: &Frame, room: usize) -> String {
+    let place = place(frame, room);
+    if place.is_empty() { frame.function.clone() } else { format!("{} ({place})", frame.function) }
+}
+
+fn size(site: &Site, sizes: &Spread) -> String {
+    let domain = &site.domain;
+    if sizes.min == sizes.max {
+        let given = site.live_given_bytes.checked_div(site.live_blocks).unwrap_or_default();
+        return format!(
+            "{} asked, {} given, each ({domain} domain)",
+            units::bytes(sizes.min),
+            units::bytes(given)
+        );
+    }
+    format!(
+        "{} asked; {} given in all ({domain} domain)",
+        spread(sizes, units::bytes),
+        units::bytes(site.live_given_bytes),
+    )
+}
+
+fn spread(spread: &Spread, unit: fn(u64) -> String) -> String {
+    let of = [("p50", spread.p50), ("p90", spread.p90), ("p99", spread.p99), ("max", spread.max)];
+    of.map(|(name, value)| format!("{name} {}", unit(value))).join(", ")
+}
+
+fn types(types: &[TypeCount], live_blocks: u64) -> String {
+    let mut named: Vec<String> =
+        types.iter().take(TYPES).map(|one| format!("{} {}", one.name, units::count(one.blocks))).collect();
+    if types.len() > TYPES {
+        named.push(units::plural((types.len() - TYPES) as u64, "more type"));
+    }
+    let read = types.iter().fold(0, |sum: u64, one| sum.saturating_add(one.blocks));
+    let sample = if read < live_blocks {
+        format!(" ({} blocks looked at)", units::count(read))
+    } else {
+        String::new()
+    };
+    format!("{}{sample}", named.join(", "))
+}
+
+fn freed(site: &Site) -> String {
+    let allocated = units::count(site.allocated_blocks);
+    if site.freed_blocks == 0 {
+        return format!("none of {allocated} allocated");
+    }
+    let share = units::share(site.freed_blocks, site.allocated_blocks);
+    let lived =
+        site.lifetimes_ns.as_ref().map(|ages| format!("; they lived {}", spread(ages, units::nanoseconds)));
+    format!(
+        "{} of {allocated} allocated ({share}){}",
+        units::count(site.freed_blocks),
+        lived.unwrap_or_default()
+    )
+}
+
+fn calls(ints: &Ints) -> String {
+    let values: Vec<String> =
+        ints.values.iter().map(|one| format!("{} ×{}", one.value, units::count(one.calls))).collect();
+    let values = if values.is_empty() { String::new() } else { format!("; values {}", values.join(", ")) };
+    format!("{}, {} cached small ints{values}", units::plural(ints.calls, "call"), units::count(ints.small))
+}
+
+fn stack(page: &mut Page, site: &Site) {
+    let leaking = leaking(&site.stack);
+    let most = FUNCTION.min(page.width / 3);
+    let widest = site
+        .stack
+        .iter()
+        .map(|frame| plain::columns(&frame.function))
+        .filter(|columns| *columns <= most)
+        .max();
+    let widest = widest.unwrap_or_default();
+    for (at, frame) in site.stack.iter().enumerate() {
+        let function = format!("{:<widest$}  ", frame.function);
+        let place = place(frame, page.width.saturating_sub(INDENT + plain::columns(&function)));
+        if Some(at) == leaking {
+            page.line(&[(Ink::Alarm, ARROW), (Ink::Strong, &function), (Ink::Strong, &place)]);
+        } else {
+            page.line(&[(Ink::Plain, &" ".repeat(INDENT)), (Ink::Plain, &function), (Ink::Plain, &place)]);
+        }
+    }
+    if site.stack.is_empty() {
+        page.line(&[(Ink::Plain, "    [no frames]")]);
+    }
+    if let Some(note) = &site.stack_note {
+        page.line(&[(Ink::Strong, "    [stack not whole: "), (Ink::Strong, note), (Ink::Strong, "]")]);
+    }
+}
+
+/// Which frame to point at: the innermost one that is Python, or native code with a line that is not the interpreter's own; else the
+/// innermost of all.
+fn leaking(stack: &[Frame]) -> Option<usize> {
+    let own = |frame: &Frame| match frame.kind {
+        FrameKind::Python => true,
+        FrameKind::Native => frame.line.is_some() && !frame.module.as_deref().is_some_and(is_interpreter),
+    };
+    stack.iter().position(own).or((!stack.is_empty()).then_some(0))
+}
+
+/// The file is CPython's or the C library's.
+fn is_interpreter(module: &str) -> bool {
+    let name = module.rsplit('/').next().unwrap_or(module);
+    name.starts_with("libpython")
+        || name.starts_with("python")
+        || name.starts_with("libc.so")
+        || name.starts_with("libc-")
+}
+
+/// Where a frame is, in at most `room` columns if its paths can be cut so far: `file:line [module]`.
+fn place(frame: &Frame, room: usize) -> String {
+    let line = frame.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let inlined = if frame.inlined { " (inlined)" } else { "" };
+    let file = frame.file.as_deref().unwrap_or_default();
+    let Some(module) = &frame.module else {
+        let tail = format!("{line}{inlined}");
+        return format!("{}{tail}", plain::shorten_path(file, room.saturating_sub(plain::columns(&tail))));
+    };
+    let between = if file.is_empty() { "" } else { " " };
+    // The module gives way first: its directory says less than the source's.
+    let rest = plain::columns(file) + plain::columns(&line) + between.len() + 2 + inlined.len();
+    let module = plain::shorten_path(module, room.saturating_sub(rest));
+    let tail = format!("{line}{between}[{module}]{inlined}");
+    format!("{}{tail}", plain::shorten_path(file, room.saturating_sub(plain::columns(&tail))))
+}

@@ -1,0 +1,297 @@
+//! The loop that drives a recording: open, hook, arm, wait, disarm, report. It owns time and the tokio runtime; everything it calls is handed both.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
+
+use crate::cli::plan::Plan;
+use crate::cli::print;
+use crate::drain::log::ProbeMessages;
+use crate::drain::ring::{Event, Ring};
+use crate::drain::{books, clock};
+use crate::error::{Context, Result};
+use crate::heap::history::Histories;
+use crate::heap::snapshot::{Books, Moment};
+use crate::probe::load::{ProbeLog, Probes};
+use crate::report::story::{Cost, Story};
+use crate::report::{self, Format};
+
+mod hooked;
+mod launch;
+mod meter;
+mod names;
+mod story;
+mod subject;
+
+use hooked::Hooked;
+use meter::Meter;
+use names::Names;
+use subject::Subject;
+
+/// How often the sums are read: each reading is a point of the history that the verdict is made from.
+const TICK: Duration = Duration::from_millis(250);
+/// The same for short looks, so that they have a history too.
+const SHORT_TICK: Duration = Duration::from_millis(50);
+/// What a short look is.
+const SHORT: Duration = Duration::from_secs(5);
+
+/// Why a recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    TimeUp,
+    Interrupted,
+    TargetEnded,
+    Finalizing,
+    Exec,
+}
+
+impl Ended {
+    /// The words of the report.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::TimeUp => "the time was up",
+            Self::Interrupted => "interrupted",
+            Self::TargetEnded => "the target ended",
+            Self::Finalizing => "the interpreter began to end",
+            Self::Exec => "the target replaced its image (exec)",
+        }
+    }
+}
+
+/// Records, prints the short report and writes the file that was asked for.
+///
+/// # Errors
+/// Whatever kept it from tracing or from writing.
+pub fn record(plan: &Plan) -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
+    runtime.block_on(recording(plan))
+}
+
+async fn recording(plan: &Plan) -> Result<()> {
+    // Before anything is hooked: from here on, a signal ends the recording and not the program.
+    let mut signals = Signals::new()?;
+    let mut subject = Subject::open(&plan.whom)?;
+    let mut hooked = Hooked::hook(plan, &subject)?;
+    let mut recording = Recording::new(plan, &subject, &mut hooked.probes)?;
+    let armed = hooked.arm(&subject)?;
+    subject.release()?;
+    say(plan, &hooked.headline(&subject));
+    let ended = recording.watch(&subject, &hooked, &mut signals, armed).await?;
+    signals.next_one_aborts();
+    hooked.probes.arm(false)?;
+    let closed = Closed {
+        ended,
+        seconds: armed.instant.elapsed().as_secs_f64(),
+        now_ns: clock::monotonic_ns(),
+        rss_bytes: subject.process.rss_bytes(),
+    };
+    say(plan, &format!("{}; taking the probes out and reading the books", ended.words()));
+    publish(plan, &recording.finish(&subject, hooked, armed, closed)?)
+}
+
+/// The short report to stdout, and the file that was asked for.
+fn publish(plan: &Plan, story: &Story) -> Result<()> {
+    let mut text = Vec::new();
+    report::write(Format::Text, story, &plan.style, &mut text)?;
+    print(&String::from_utf8_lossy(&text))?;
+    if let Some(output) = &plan.output {
+        let style = report::Style { color: false, ..plan.style.clone() };
+        output.save(story, &style)?;
+        say(plan, &format!("wrote {}", output.path().display()));
+    }
+    Ok(())
+}
+
+/// A message on stderr, unless `-q`.
+fn say(plan: &Plan, message: &str) {
+    if plan.messages {
+        eprintln!("{message}");
+    }
+}
+
+/// The moment of arming, on the three clocks that are needed.
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    instant: Instant,
+    wall: SystemTime,
+    rss_bytes: Option<u64>,
+}
+
+/// The moment of disarming.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    ended: Ended,
+    seconds: f64,
+    now_ns: u64,
+    rss_bytes: Option<u64>,
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let open = |kind| signal(kind).context("signals");
+        Ok(Self { interrupt: open(SignalKind::interrupt())?, terminate: open(SignalKind::terminate())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// From now on a signal does what it does to any program: the traps are in file descriptors and end with us.
+    fn next_one_aborts(&self) {
+        for number in [libc::SIGINT, libc::SIGTERM] {
+            // SAFETY: the default disposition runs no code of ours.
+            unsafe { libc::signal(number, libc::SIG_DFL) };
+        }
+    }
+}
+
+/// What a recording gathers while it runs.
+struct Recording<'p> {
+    plan: &'p Plan,
+    ring: Ring,
+    names: Names,
+    histories: Histories,
+    messages: Option<ProbeMessages>,
+    meter: Meter,
+    last_rss_bytes: u64,
+}
+
+impl<'p> Recording<'p> {
+    fn new(plan: &'p Plan, subject: &Subject, probes: &mut Probes) -> Result<Self> {
+        let ring = Ring::new(probes.take_ring()?)?;
+        let messages = match plan.probe_log {
+            ProbeLog::Off => None,
+            ProbeLog::Debug => Some(ProbeMessages::open(probes)?),
+        };
+        Ok(Self {
+            plan,
+            ring,
+            names: Names::new(subject),
+            histories: Histories::default(),
+            messages,
+            meter: Meter::start(),
+            last_rss_bytes: 0,
+        })
+    }
+
+    /// Waits for the end, reading names as they come and sums at every tick.
+    async fn watch(
+        &mut self,
+        subject: &Subject,
+        hooked: &Hooked,
+        signals: &mut Signals,
+        armed: Armed,
+    ) -> Result<Ended> {
+        // SAFETY: the descriptor is the subject's, which outlives this function and keeps it open.
+        let target =
+            unsafe { AsyncFd::register(subject.process.pidfd()) }.context("the target's descriptor")?;
+        let mut ticks = self.ticks();
+        let forever = Duration::from_secs(100 * 365 * 86400);
+        let deadline = armed.instant + self.plan.duration.unwrap_or(forever);
+        loop {
+            tokio::select! {
+                biased;
+                () = signals.any() => return Ok(Ended::Interrupted),
+                ready = self.ring.ready() => {
+                    ready?;
+                    if let Some(ended) = self.read_ring() {
+                        return Ok(ended);
+                    }
+                }
+                ended = target.readable() => {
+                    ended.context("the target's descriptor")?.retain_ready();
+                    // Its last words may still be in the ring.
+                    return Ok(self.read_ring().unwrap_or(Ended::TargetEnded));
+                }
+                () = sleep_until(deadline.into()) => return Ok(Ended::TimeUp),
+                _ = ticks.tick() => self.tick(subject, hooked, armed)?,
+            }
+        }
+    }
+
+    fn ticks(&self) -> Interval {
+        let short = self.plan.duration.is_some_and(|duration| duration <= SHORT);
+        let mut ticks = interval(if short { SHORT_TICK } else { TICK });
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    }
+
+    /// Reads what the ring holds: names at once, and the target's own milestones.
+    fn read_ring(&mut self) -> Option<Ended> {
+        let mut ended = None;
+        let names = &mut self.names;
+        self.ring.drain(|event| match event {
+            Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
+            Event::Exec => ended = Some(Ended::Exec),
+            Event::Finalize => ended = Some(Ended::Finalizing),
+        });
+        ended
+    }
+
+    fn tick(&mut self, subject: &Subject, hooked: &Hooked, armed: Armed) -> Result<()> {
+        if let Some(rss_bytes) = subject.process.rss_bytes() {
+            self.last_rss_bytes = rss_bytes;
+        }
+        self.histories.observe(&self.moment(&hooked.probes, armed.instant.elapsed().as_secs_f64())?);
+        self.meter.tick(&hooked.links);
+        if let Some(messages) = &mut self.messages {
+            messages.print();
+        }
+        Ok(())
+    }
+
+    fn moment(&self, probes: &Probes, seconds: f64) -> Result<Moment> {
+        books::moment(probes, seconds, self.last_rss_bytes)
+    }
+
+    /// Takes the traps out, reads the books and joins everything into a story.
+    fn finish(mut self, subject: &Subject, hooked: Hooked, armed: Armed, closed: Closed) -> Result<Story> {
+        self.meter.stop(&hooked.links);
+        // The ring is read to its end: a stack may have come after the last wake-up.
+        self.read_ring();
+        let Hooked { mut probes, links, trap, hooks } = hooked;
+        // An interpreter that is ending frees what is to be looked at: then it is read first, and the traps wait.
+        let links = if closed.ended == Ended::Finalizing {
+            Some(links)
+        } else {
+            links.detach(&mut probes);
+            None
+        };
+        let books = self.books(&mut probes, closed)?;
+        let facts = story::facts(self.plan, &books, &self.histories, &closed);
+        let types = story::types(subject, &facts);
+        if let Some(links) = links {
+            links.detach(&mut probes);
+        }
+        let hits = books::hits(&mut probes)?;
+        let spent_ns = self.meter.spent_ns(hits, trap);
+        let cost = Cost {
+            hits: books.hits,
+            target_cpu_fraction: spent_ns / 1e9 / closed.seconds.max(1e-9),
+            ns_per_hit: spent_ns / (books.hits.max(1) as f64),
+            kernel_bytes: books::kernel_bytes(&probes),
+        };
+        let frame =
+            story::Frame { plan: self.plan, subject, armed, closed, hooks: &hooks, cost, names: &self.names };
+        Ok(story::tell(&frame, &books, facts, types))
+    }
+
+    /// The books at the end, which are also the last point of the history.
+    fn books(&mut self, probes: &mut Probes, closed: Closed) -> Result<Books> {
+        let last = self.moment(probes, closed.seconds)?;
+        self.histories.observe(&last);
+        books::books(probes, last)
+    }
+}

@@ -1,0 +1,188 @@
+//! Joins what the kernel counted, what the heap makes of it, and the names, into the story that the reports tell.
+
+use std::collections::HashMap;
+use std::time::UNIX_EPOCH;
+
+use tracer_common::loss::Loss;
+
+use crate::cli::plan::Plan;
+use crate::heap::books::{self, IntFacts, Older, SiteFacts};
+use crate::heap::history::Histories;
+use crate::heap::snapshot::Books;
+use crate::report::story::{Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount};
+use crate::session::names::{NamedStack, Names};
+use crate::session::subject::Subject;
+use crate::session::{Armed, Closed};
+use crate::symbol::object::TypeNames;
+use crate::target::memory::Memory;
+use crate::target::process::hostname;
+
+/// Survivors whose type is read, at most; reading one takes about 0.3 µs.
+const TYPES_READ: usize = 4_000_000;
+
+/// The facts of each site, in the order that was asked for.
+pub(super) fn facts(plan: &Plan, books: &Books, histories: &Histories, closed: &Closed) -> Vec<SiteFacts> {
+    let mut facts = match plan.older {
+        None => books::sites(books, histories),
+        Some(age) => {
+            let min_age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+            books::sites_older(books, histories, Older { now_ns: closed.now_ns, min_age_ns })
+        }
+    };
+    // A site that was entered but never kept a block (its blocks were refused) says nothing.
+    facts.retain(|site| site.allocated_blocks > 0 || site.ints.is_some());
+    plan.sort.sort(&mut facts);
+    facts
+}
+
+/// The types of the survivors, per site in the order of `facts`, and how many could not be read because the target is gone.
+pub(super) fn types(subject: &Subject, facts: &[SiteFacts]) -> (Vec<Vec<TypeCount>>, u64) {
+    let mut reader = TypeNames::new(Memory::new(subject.process.pid()), subject.layout);
+    let mut room = TYPES_READ;
+    let mut unread = 0;
+    let types = facts
+        .iter()
+        .map(|site| {
+            // Only the object domain holds objects.
+            if site.domain != Some(tracer_common::domain::Domain::Object) {
+                return Vec::new();
+            }
+            let read = site.addresses.len().min(room);
+            room -= read;
+            unread += (site.addresses.len() - read) as u64;
+            // The head of an object is 48 bytes at most; the block's own size is not needed to read its type.
+            let blocks: Vec<_> = site.addresses[..read].iter().map(|&address| (address, 48)).collect();
+            let mut counts = HashMap::new();
+            for id in reader.types(&blocks) {
+                *counts.entry(id).or_insert(0u64) += 1;
+            }
+            if !subject.process.still_same() {
+                unread += counts.remove(&None).unwrap_or(0);
+            }
+            named(counts, &reader)
+        })
+        .collect();
+    (types, unread)
+}
+
+/// Counts by type with their names, most frequent first.
+fn named(
+    counts: HashMap<Option<crate::symbol::object::TypeId>, u64>,
+    reader: &TypeNames<Memory>,
+) -> Vec<TypeCount> {
+    let mut types: Vec<_> = counts
+        .into_iter()
+        .filter_map(|(id, blocks)| Some(TypeCount { name: reader.name(id?).to_owned(), blocks }))
+        .collect();
+    types.sort_by(|one, other| other.blocks.cmp(&one.blocks).then_with(|| one.name.cmp(&other.name)));
+    types
+}
+
+/// What is not in the books.
+pub(super) struct Frame<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) subject: &'a Subject,
+    pub(super) armed: Armed,
+    pub(super) closed: Closed,
+    pub(super) hooks: &'a crate::probe::sites::HookPlan,
+    pub(super) cost: Cost,
+    pub(super) names: &'a Names,
+}
+
+/// The story.
+pub(super) fn tell(
+    frame: &Frame<'_>,
+    books: &Books,
+    facts: Vec<SiteFacts>,
+    types: (Vec<Vec<TypeCount>>, u64),
+) -> Story {
+    let (types, types_unread) = types;
+    let sites = facts.into_iter().zip(types).map(|(facts, types)| site(facts, types, frame.names)).collect();
+    let Frame { plan, subject, armed, closed, hooks, .. } = frame;
+    Story {
+        target: Target {
+            pid: subject.process.pid(),
+            python: subject.python.version.to_string(),
+            executable: subject.process.exe().display().to_string(),
+            command: subject.process.command().join(" "),
+            host: hostname(),
+        },
+        engine: "trace".to_owned(),
+        seconds: closed.seconds,
+        started_unix_ms: armed.wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        ended: closed.ended.words().to_owned(),
+        hooks: Hooks {
+            complete: hooks.completeness.complete,
+            points: hooks.points.len() as u32,
+            domains: plan.domains.iter().map(|domain| domain.name().to_owned()).collect(),
+            reason: hooks.completeness.reason.clone(),
+        },
+        cost: frame.cost.clone(),
+        totals: totals(books, armed, closed),
+        notes: plan
+            .older
+            .map(|age| format!("live counts only blocks older than {} s", age.as_secs_f64()))
+            .into_iter()
+            .collect(),
+        losses: losses(books, frame.names.gone, types_unread),
+        sites,
+    }
+}
+
+fn totals(books: &Books, armed: &Armed, closed: &Closed) -> Totals {
+    let sums = books::totals(books);
+    let rss_start_bytes = armed.rss_bytes.unwrap_or(0);
+    Totals {
+        allocated_bytes: sums.allocated_bytes,
+        allocated_blocks: sums.allocated_blocks,
+        freed_bytes: sums.freed_bytes,
+        freed_blocks: sums.freed_blocks,
+        live_bytes: sums.live_bytes,
+        live_blocks: sums.live_blocks,
+        rss_start_bytes,
+        // A target that has ended was last seen at the last tick.
+        rss_end_bytes: closed.rss_bytes.unwrap_or(books.last.rss_bytes),
+    }
+}
+
+/// Every row of the table: the kernel's counts, and those of the two rows that only user space can know.
+fn losses(books: &Books, code_gone: u64, types_unread: u64) -> Vec<LossCount> {
+    let count = |loss: Loss, kernel: u64| match loss {
+        Loss::CodeGone => code_gone,
+        Loss::TypeUnread => types_unread,
+        _ => kernel,
+    };
+    let row = |&(loss, kernel): &(Loss, u64)| LossCount {
+        code: loss.code().to_owned(),
+        count: count(loss, kernel),
+        meaning: loss.meaning().to_owned(),
+    };
+    books.losses.iter().map(row).collect()
+}
+
+fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &Names) -> Site {
+    let NamedStack { frames, note } = names.of(facts.id);
+    Site {
+        domain: facts.domain.map_or("unknown", |domain| domain.name()).to_owned(),
+        live_bytes: facts.live_bytes,
+        live_blocks: facts.live_blocks,
+        live_given_bytes: facts.live_given_bytes,
+        allocated_bytes: facts.allocated_bytes,
+        allocated_blocks: facts.allocated_blocks,
+        freed_bytes: facts.freed_bytes,
+        freed_blocks: facts.freed_blocks,
+        growth_bytes_per_second: facts.growth_bytes_per_second,
+        verdict: facts.verdict,
+        sizes: facts.sizes,
+        lifetimes_ns: facts.lifetimes_ns,
+        types,
+        ints: facts.ints.map(ints),
+        stack: frames,
+        stack_note: note,
+    }
+}
+
+fn ints(facts: IntFacts) -> Ints {
+    let values = facts.values.into_iter().map(|(value, calls)| IntValue { value, calls }).collect();
+    Ints { calls: facts.calls, small: facts.small, values }
+}

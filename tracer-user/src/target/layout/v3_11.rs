@@ -1,0 +1,69 @@
+//! CPython 3.11, x86-64, little-endian: offsets as `offsetof` gives them for 3.11.2 and 3.11.7, which agree.
+//!
+//! The definitions are in CPython's `Include/internal/pycore_frame.h` (`_PyInterpreterFrame`), `Include/cpython/pystate.h` (`_ts`, `_PyCFrame`),
+//! `Include/internal/pycore_runtime.h`, `pycore_interp.h`, `pycore_gil.h`, `Include/cpython/code.h`, `unicodeobject.h`, `object.h` and `longintrepr.h`.
+
+use tracer_common::layout::PyLayout;
+use tracer_common::limits::{CODE_CHUNK, FRAME_CHUNK};
+
+use super::{Layout, Objects, Threads};
+
+/// The first byte of a frame that the walk reads: `_PyInterpreterFrame.f_code`.
+const FRAME_AT: u32 = 32;
+
+/// CPython 3.11.
+pub const LAYOUT: Layout = Layout {
+    walk: PyLayout {
+        tstate_cframe: 56,
+        cframe_current_frame: 8,
+        tstate_native_thread_id: 160,
+        frame_at: FRAME_AT,
+        frame_len: 40,
+        frame_code: 32 - FRAME_AT,
+        frame_previous: 48 - FRAME_AT,
+        frame_instr: 56 - FRAME_AT,
+        // `is_entry` is byte 68 of the frame: byte 4 of the word at 64.
+        frame_entry_word: 64 - FRAME_AT,
+        frame_entry_shift: 32,
+        code_at: 72,
+        code_bytecode: 184,
+    },
+    objects: Objects {
+        ob_refcnt: 0,
+        ob_type: 8,
+        ob_size: 16,
+        ob_digit: 24,
+        digit_bits: 30,
+        tp_name: 24,
+        tp_flags: 168,
+        ht_qualname: 864,
+        unicode_length: 16,
+        unicode_state: 32,
+        unicode_ascii_data: 48,
+        unicode_data: 72,
+        bytes_data: 32,
+        code_firstlineno: 72,
+        code_filename: 112,
+        code_qualname: 128,
+        code_linetable: 136,
+        code_size: 184,
+        gc_head: 16,
+        pre_header: 32,
+    },
+    threads: Threads {
+        runtime_tstate_current: 576,
+        runtime_interpreters_head: 40,
+        interpreter_threads_head: 16,
+        tstate_next: 8,
+    },
+};
+
+const _: () = {
+    let walk = &LAYOUT.walk;
+    let code = &LAYOUT.objects;
+    assert!(walk.frame_len as usize <= FRAME_CHUNK && walk.frame_entry_word + 8 <= walk.frame_len);
+    // The fingerprint covers the first line and the three names.
+    assert!(walk.code_at as u64 <= code.code_firstlineno);
+    assert!(code.code_qualname + 8 <= walk.code_at as u64 + CODE_CHUNK as u64);
+    assert!(code.code_size == walk.code_bytecode as u64);
+};

@@ -1,0 +1,117 @@
+//! The files that a process has mapped for execution, and how to open the very file that it runs: through its mapping,
+//! so that other mount namespaces and deleted files make no difference.
+
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use crate::target::process::{Process, proc_path};
+
+/// One executable mapping of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// Offset in the file, in bytes, of `start`.
+    pub offset: u64,
+    /// The file's device, as `stat` gives it; on some file systems (btrfs, overlayfs) the maps name another one.
+    pub device: u64,
+    /// The file's inode.
+    pub inode: u64,
+    /// The file's path in the process's mount namespace, without the ` (deleted)` of a file that is gone.
+    pub path: PathBuf,
+}
+
+impl Mapping {
+    /// A path by which we can open the mapped file, whatever became of its name.
+    ///
+    /// `/proc/PID/map_files` needs CAP_CHECKPOINT_RESTORE (root has it); without, the name is tried in the process's root directory.
+    #[must_use]
+    pub fn open_path(&self, process: &Process) -> PathBuf {
+        let mapped = proc_path(process.pid(), &format!("map_files/{:x}-{:x}", self.start, self.end));
+        if mapped.metadata().is_ok() { mapped } else { self.named_path(process.pid()) }
+    }
+
+    fn named_path(&self, pid: u32) -> PathBuf {
+        proc_path(pid, "root").join(self.path.strip_prefix("/").unwrap_or(&self.path))
+    }
+
+    /// The last part of the path, or nothing.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+/// The executable mappings of files in the text of `/proc/PID/maps`. Lines that make no sense are skipped.
+pub(super) fn executable(text: &str) -> Vec<Mapping> {
+    text.lines().filter_map(parse).collect()
+}
+
+fn parse(line: &str) -> Option<Mapping> {
+    let hex = |word: &str| u64::from_str_radix(word, 16).ok();
+    let mut rest = line;
+    let mut word = || {
+        let (word, tail) = rest.trim_start_matches(' ').split_once(' ')?;
+        rest = tail;
+        Some(word)
+    };
+    let (start, end) = word()?.split_once('-')?;
+    let permissions = word()?;
+    let offset = hex(word()?)?;
+    let (major, minor) = word()?.split_once(':')?;
+    let inode = word()?.parse().ok()?;
+    let path = rest.trim_start_matches(' ');
+    if permissions.as_bytes().get(2) != Some(&b'x') || !path.starts_with('/') || inode == 0 {
+        return None;
+    }
+    let (start, end) = (hex(start)?, hex(end)?);
+    let (major, minor) = (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?);
+    (start < end).then(|| Mapping {
+        start,
+        end,
+        offset,
+        device: libc::makedev(major, minor),
+        inode,
+        path: unescape(path.strip_suffix(" (deleted)").unwrap_or(path)),
+    })
+}
+
+/// The kernel writes a newline in a path as `\012` (`fs/proc/task_mmu.c`, `show_map_vma`), and nothing else.
+fn unescape(path: &str) -> PathBuf {
+    Path::new(&std::ffi::OsString::from_vec(path.replace("\\012", "\n").into_bytes())).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+00400000-00420000 r--p 00000000 fe:01 77                                 /usr/bin/python3.11
+00420000-00900000 r-xp 00020000 fe:01 77                                 /usr/bin/python3.11
+7f0000000000-7f0000001000 r-xp 00000000 00:00 0                          [vdso]
+7f0000002000-7f0000001000 r-xp 00000000 fe:01 78                         /backwards
+7f0000010000-7f0000020000 r-xp 00001000 fe:01 79                         /opt/a b\\012c.so (deleted)
+garbage
+7f0000030000-7f0000040000 r-xp 0 fe:01";
+
+    #[test]
+    fn only_files_that_are_run() {
+        let found = executable(TEXT);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!((found[0].start, found[0].end, found[0].offset), (0x42_0000, 0x90_0000, 0x2_0000));
+        assert_eq!((found[0].inode, found[0].device), (77, libc::makedev(0xfe, 1)));
+        assert_eq!(found[1].path, Path::new("/opt/a b\nc.so"));
+    }
+
+    #[test]
+    fn the_mapped_file_is_the_file() {
+        use std::os::unix::fs::MetadataExt;
+        let own = Process::open(std::process::id()).unwrap();
+        let mapping = own.mappings().unwrap().into_iter().find(|mapping| mapping.path == own.exe()).unwrap();
+        let inode = |path: &Path| path.metadata().unwrap().ino();
+        assert_eq!(inode(&mapping.open_path(&own)), inode(own.exe()));
+        assert_eq!(inode(&mapping.named_path(own.pid())), inode(own.exe()));
+    }
+}

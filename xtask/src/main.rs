@@ -1,0 +1,69 @@
+//! Cargo's missing verbs, one file each: `cargo xtask VERB`.
+//!
+//! `setup` and `ebpf` make the build possible, `demo` and `test` are what a fresh machine is for, `tidy` and `verifier`
+//! keep the house, `bench` measures it. stdout is data (reports, tables, paths), stderr is progress.
+#![expect(clippy::print_stdout, reason = "the verbs' tables and paths are data for the caller")]
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+mod bench;
+mod bpf_build;
+mod demo;
+mod ebpf;
+mod product;
+mod python;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+mod verifier;
+
+const USAGE: &str = "usage: cargo xtask VERB
+
+  setup [--ci]        install what the build needs and this machine lacks (--ci: what .ci/run needs, too)
+  ebpf                build the kernel half, print the object's path
+  demo                trace a bundled leaking service, print the report, draw a flame graph
+  test [ARGS…]        run every test; ARGS go to the test runner
+  tidy                check the rules of the house
+  verifier [--bless]  instructions and stack of each BPF program against the committed budget
+  bench [--runs N]    what a trace costs its target";
+
+fn main() -> ExitCode {
+    match verb() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn verb() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let verb = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    match verb.as_str() {
+        "setup" => setup::run(&rest),
+        "ebpf" => ebpf::run(&rest),
+        "demo" => demo::run(&rest),
+        "test" => test::run(&rest),
+        "tidy" => tidy::run(&rest),
+        "verifier" => verifier::run(&rest),
+        "bench" => bench::run(&rest),
+        "help" | "-h" | "--help" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("no such verb: {verb:?}\n{USAGE}"),
+    }
+}
+
+/// Refuses arguments that a verb does not know.
+fn no_arguments(verb: &str, args: &[String]) -> Result<()> {
+    match args.first() {
+        Some(arg) => bail!("`{verb}` takes no argument {arg:?}; see `cargo xtask help`"),
+        None => Ok(()),
+    }
+}
