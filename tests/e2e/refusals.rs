@@ -104,11 +104,9 @@ fn a_build_whose_hooks_would_be_incomplete() {
     let output = recording.stop();
     let hooks = output.report().hooks.expect("the JSON report has hooks.complete");
     assert!(!hooks.complete, "Debian's build is said to be hooked completely");
-    assert!(
-        output.stdout.contains("incomplete"),
-        "the text report does not say incomplete:\n{}",
-        output.stdout
-    );
+    let said = output.stdout.to_lowercase();
+    let said = said.contains("incomplete") || said.contains("not complete");
+    assert!(said, "the text report does not say that the hooks are incomplete:\n{}", output.stdout);
     target.assert_unharmed();
 }
 
@@ -162,7 +160,7 @@ fn an_unknown_suffix() {
 fn a_command_that_is_no_python_or_does_not_exist() {
     assert_refused(&Unshed::run(&["record", "--", "/bin/true"]), 4);
     let output = Unshed::run(&["record", "--", "/nonexistent/python"]);
-    assert!(matches!(output.status.code(), Some(1 | 4)), "{}: {}", output.status, output.stderr);
+    assert!(matches!(output.status.code(), Some(1 | 2 | 4)), "{}: {}", output.status, output.stderr);
 }
 
 #[test]

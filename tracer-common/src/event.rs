@@ -29,9 +29,11 @@ pub struct EventHead {
     pub domain: u32,
     /// How the walk ended, a [`crate::walk::WalkEnd`].
     pub end: u32,
+    /// Return address of the outermost allocator call: who asked for the memory. 0 when unknown.
+    pub caller: u64,
 }
 
-const _: () = assert!(size_of::<EventHead>() == 24);
+const _: () = assert!(size_of::<EventHead>() == 32);
 
 /// A whole record as the probe builds it; only the first `depth` frames are sent.
 #[repr(C)]
@@ -43,7 +45,7 @@ pub struct StackRecord {
     pub frames: [PyFrame; MAX_DEPTH],
 }
 
-const _: () = assert!(size_of::<StackRecord>() == 24 + 24 * MAX_DEPTH);
+const _: () = assert!(size_of::<StackRecord>() == 32 + 24 * MAX_DEPTH);
 
 impl EventHead {
     /// Splits a record from the ring into its head and frames. `None` for a record that is cut short or of unknown kind: nothing
@@ -59,6 +61,7 @@ impl EventHead {
             site: long(record, 8)?,
             domain: word(16)?,
             end: word(20)?,
+            caller: long(record, 24)?,
         };
         let kind = match head.kind {
             1 => EventKind::Stack,
@@ -101,13 +104,13 @@ mod tests {
         for word in [1u32, 1, 7, 0, 2, 0] {
             record.extend_from_slice(&word.to_ne_bytes());
         }
-        for long in [0x1000u64, 0x2000] {
+        for long in [0x9000u64, 0x1000, 0x2000] {
             record.extend_from_slice(&long.to_ne_bytes());
         }
         record.extend_from_slice(&(-2i32).to_ne_bytes());
         record.extend_from_slice(&PyFrame::ENTRY.to_ne_bytes());
         let (head, kind, frames) = EventHead::parse(&record).unwrap();
-        assert_eq!((head.site, head.domain, kind), (7, 2, EventKind::Stack));
+        assert_eq!((head.site, head.domain, head.caller, kind), (7, 2, 0x9000, EventKind::Stack));
         let expected = PyFrame { code: 0x1000, fingerprint: 0x2000, instr_bytes: -2, flags: PyFrame::ENTRY };
         assert_eq!(frames.collect::<Vec<_>>(), [expected]);
         assert!(EventHead::parse(&record[..record.len() - 1]).is_none());

@@ -66,7 +66,7 @@ pub const fn lifetime_bounds_ns(bucket: usize) -> (u64, u64) {
     }
     let octave = FIRST_OCTAVE + (bucket as u32 - 1) / 2;
     let base = 1u64 << octave;
-    if (bucket - 1) % 2 == 0 { (base, base + base / 2) } else { (base + base / 2, base * 2) }
+    if (bucket - 1).is_multiple_of(2) { (base, base + base / 2) } else { (base + base / 2, base * 2) }
 }
 
 /// What `--ints` sums up per site of `PyLong_FromLong`.

@@ -146,7 +146,7 @@ pub struct Walked {
     pub depth: u32,
     /// Why it ended.
     pub end: WalkEnd,
-    /// The site's id, from the frames and the seed (the domain's code).
+    /// The site's id, from the frames and the seed (domain and native caller).
     pub id: u64,
 }
 

@@ -83,19 +83,19 @@ pub fn returned(ctx: &RetProbeContext) {
     let Some(thread) = inflight::thread(hit.tid) else { return };
     // The stack is walked in one place only: the verifier follows each copy of the walk for itself.
     let is_int = hit.hook.role == Role::IntReturn;
-    let (address, domain) = if is_int {
+    let (address, domain, caller) = if is_int {
         match ints::end(thread, &hit) {
-            Some(0) => (0, Domain::Object as u8),
+            Some(0) => (0, Domain::Object as u8, thread.int_caller),
             Some(site) => return ints::count(thread, site),
             None => return,
         }
     } else {
         match alloc::end(thread, &hit, result) {
-            Some(address) => (address, thread.domain),
+            Some(address) => (address, thread.domain, thread.caller),
             None => return,
         }
     };
-    let site = stack::site(thread, hit.tid, config, domain);
+    let site = stack::site(thread, hit.tid, config, domain, caller);
     if is_int {
         ints::count(thread, site);
     } else {

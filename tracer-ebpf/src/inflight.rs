@@ -8,11 +8,12 @@ use tracer_common::block::Block;
 use tracer_common::event::StackRecord;
 use tracer_common::hook::Role;
 use tracer_common::loss::Loss;
-use tracer_common::walk::Scratch;
+use tracer_common::walk::{Scratch, UserMemory};
 
 use crate::hit::Hit;
 use crate::loss::lose;
 use crate::maps::{BLOCKS, EMPTY_THREAD, THREADS};
+use crate::user_memory::HitMemory;
 
 /// What is remembered per thread. Only the thread's own hits touch it, and a thread is in one hit at a time: it is private without a lock,
 /// unlike per-CPU room, which a preempted hit would share (facts/ebpf.md §2.6).
@@ -20,6 +21,8 @@ use crate::maps::{BLOCKS, EMPTY_THREAD, THREADS};
 pub struct Thread {
     /// Stack pointer at the entry of the outermost call in flight; 0 when there is none.
     pub sp: u64,
+    /// The return address of that call: which code asked for the memory.
+    pub caller: u64,
     /// Bytes asked for by that call.
     pub size_bytes: u64,
     /// `realloc`: the old block; `posix_memalign`: where the result will be stored.
@@ -44,6 +47,8 @@ pub struct Thread {
     pub int_value: i64,
     /// See `int_sp`.
     pub int_site: u64,
+    /// The return address of that `PyLong_FromLong`.
+    pub int_caller: u64,
     /// The block that is about to be inserted.
     pub block: Block,
     /// Room for the walk.
@@ -52,7 +57,7 @@ pub struct Thread {
     pub record: StackRecord,
 }
 
-const _: () = assert!(size_of::<Thread>() == 112 + size_of::<Scratch>() + size_of::<StackRecord>());
+const _: () = assert!(size_of::<Thread>() == 128 + size_of::<Scratch>() + size_of::<StackRecord>());
 
 /// The entry of the current thread, made if need be.
 #[inline(always)]
@@ -98,11 +103,19 @@ pub fn claim(thread: &mut Thread, hit: &Hit) -> bool {
         restore(thread);
     }
     thread.sp = hit.sp;
+    thread.caller = caller(hit);
     thread.role = hit.hook.role as u8;
     thread.domain = hit.hook.domain as u8;
     thread.rank = hit.hook.domain.rank();
     thread.old_known = 0;
     true
+}
+
+/// The return address of the function whose entry was hit; 0 if the stack's page cannot be read. A return probe replaces it only after the
+/// entry's hit (kernel/events/uprobes.c, `handler_chain`).
+#[inline(always)]
+pub fn caller(hit: &Hit) -> u64 {
+    HitMemory.word(hit.sp).unwrap_or(0)
 }
 
 /// Closes the call in flight if `hit` is its return; a return is where the stack pointer is one word above the entry's.

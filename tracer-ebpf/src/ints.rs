@@ -17,6 +17,7 @@ pub fn begin(hit: &Hit, value: i64) {
     let Some(thread) = inflight::thread(hit.tid) else { return };
     thread.int_sp = hit.sp;
     thread.int_value = value;
+    thread.int_caller = inflight::caller(hit);
     thread.int_site = 0;
 }
 

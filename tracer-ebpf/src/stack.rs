@@ -15,17 +15,17 @@ use crate::loss::lose;
 use crate::maps::{EMPTY_SITE, PROCESS, RING, SITES};
 use crate::user_memory::HitMemory;
 
-/// The id of the site that the current thread stands at, in a domain; its element exists and its stack is on its way to the loader.
+/// The id of the site that the current thread stands at: its Python frames, the native code that asked, and the domain. Its element exists and its stack is on its way to the loader.
 #[inline(always)]
-pub fn site(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8) -> u64 {
-    let walked = walk(thread, tid, config, domain);
+pub fn site(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8, caller: u64) -> u64 {
+    let walked = walk(thread, tid, config, mix(u64::from(domain), caller));
     let Some(sent) = sent_flag(walked.id, domain) else {
         lose(Loss::SiteMapFull);
         return OTHER_SITES;
     };
     // SAFETY: the pointer is into an element that is never removed; a race sends the stack twice, which is harmless.
     if unsafe { sent.read_volatile() } == 0 {
-        if send(thread, &walked, domain) {
+        if send(thread, &walked, domain, caller) {
             // SAFETY: as above.
             unsafe { sent.write_volatile(1) };
             debug!(&(), "site {:x}: {} frames, end {}", walked.id, walked.depth, walked.end as u32);
@@ -38,9 +38,9 @@ pub fn site(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8) -> 
 
 /// Walks the Python frames of the current thread and counts what was cut off.
 #[inline(always)]
-fn walk(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8) -> Walked {
+fn walk(thread: &mut Thread, tid: u32, config: &TraceConfig, seed: u64) -> Walked {
     let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
-    let bare = |end| Walked { depth: 0, end, id: finish(mix(mix(0, u64::from(domain)), end as u64)) };
+    let bare = |end| Walked { depth: 0, end, id: finish(mix(mix(0, seed), end as u64)) };
     let walked = match walk::innermost(&HitMemory, &config.layout, slot, tid) {
         Err(_) => bare(WalkEnd::Fault),
         Ok(0) => bare(WalkEnd::NoThreadState),
@@ -49,7 +49,7 @@ fn walk(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8) -> Walk
             &config.layout,
             innermost,
             config.max_depth,
-            u64::from(domain),
+            seed,
             &mut thread.scratch,
             &mut thread.record.frames,
         ),
@@ -82,7 +82,7 @@ fn sent_flag(id: u64, domain: u8) -> Option<*mut u32> {
 
 /// Sends the frames through the ring; `false` if it is full.
 #[inline(always)]
-fn send(thread: &mut Thread, walked: &Walked, domain: u8) -> bool {
+fn send(thread: &mut Thread, walked: &Walked, domain: u8, caller: u64) -> bool {
     let depth = core::hint::black_box(walked.depth);
     let depth = if depth as usize > MAX_DEPTH { MAX_DEPTH as u32 } else { depth };
     thread.record.head = EventHead {
@@ -91,6 +91,7 @@ fn send(thread: &mut Thread, walked: &Walked, domain: u8) -> bool {
         site: walked.id,
         domain: u32::from(domain),
         end: walked.end as u32,
+        caller,
     };
     let len = size_of::<EventHead>() as u64 + u64::from(depth) * size_of::<PyFrame>() as u64;
     // SAFETY: the record holds MAX_DEPTH frames and `depth` is at most that; the ring lives as long as the program.

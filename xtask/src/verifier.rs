@@ -38,7 +38,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::build_tools()?;
     let unshed = product::build(false)?;
     say("loading every program …");
-    let printed = run::output_of(Command::new(unshed).args(["verifier", "--json"]))?;
+    let printed = run::output_of(Command::new(unshed).args(["verifier"]))?;
     let programs = parse(&printed)?;
     if bless {
         write_budget(&programs)?;
@@ -59,12 +59,12 @@ fn count(faults: usize) -> String {
 fn parse(printed: &str) -> Result<Vec<Program>> {
     let programs: Vec<Program> =
         printed.lines().filter(|line| !line.trim().is_empty()).map(parse_line).collect::<Result<_>>()?;
-    if programs.is_empty() { bail!("`unshed verifier --json` named no program") } else { Ok(programs) }
+    if programs.is_empty() { bail!("`unshed verifier` named no program") } else { Ok(programs) }
 }
 
 fn parse_line(line: &str) -> Result<Program> {
-    let value: Value = serde_json::from_str(line)
-        .with_context(|| format!("`unshed verifier --json` printed no JSON: {line}"))?;
+    let value: Value =
+        serde_json::from_str(line).with_context(|| format!("`unshed verifier` printed no JSON: {line}"))?;
     let field = |name: &str| value.get(name).with_context(|| format!("no `{name}` in {line}"));
     let text = |name| Ok::<_, anyhow::Error>(field(name)?.as_str().context(line.to_owned())?.to_owned());
     let number = |name| field(name)?.as_u64().with_context(|| format!("`{name}` is no count in {line}"));

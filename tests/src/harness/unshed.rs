@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::lines::{Lines, NoLine};
-use super::wait::{LONG, SHORT, signal, wait_exit};
+use super::wait::{LONG, SHORT, signal, wait_exit, wait_until};
 use crate::report::Report;
 
 /// After the end of the tool, its pipes are closed at once unless its target has inherited them.
@@ -185,7 +185,15 @@ impl Recording {
     /// When it does not end.
     #[must_use]
     pub fn wait(mut self) -> Output {
-        let status = wait_exit(&self.line, &mut self.child, LONG);
+        let (mut status, end) = (None, Instant::now() + LONG);
+        wait_until("the tool has ended or is late", LONG * 2, || {
+            status = self.child.try_wait().expect("a child of ours can be waited for");
+            status.is_some() || Instant::now() > end
+        });
+        let Some(status) = status else {
+            let said = self.stderr.rest(Duration::ZERO);
+            panic!("{} still runs after {} s; it said:\n{said}", self.line, LONG.as_secs())
+        };
         let scratch = self.scratch.take().unwrap_or_default();
         Output {
             line: self.line.clone(),

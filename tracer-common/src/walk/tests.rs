@@ -12,8 +12,8 @@ impl UserMemory for Words {
     }
 
     fn fill<const WORDS: usize>(&self, address: u64, len: u32, out: &mut [u64; WORDS]) -> Result<(), Fault> {
-        for at in 0..len as usize / 8 {
-            out[at] = self.word(address + 8 * at as u64)?;
+        for (at, word) in (0..len as u64 / 8).zip(out.iter_mut()) {
+            *word = self.word(address + 8 * at)?;
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ fn chain(count: u64) -> Words {
         ]);
         words.extend((0..8).map(|word| (code + 16 + 8 * word, n * 100 + word)));
     }
-    words.extend([(0x10, 0x20), (0x28, 0x30), (0x30, 0x1000), (0x20 + 16, 77)]);
+    words.extend([(0x10, 0x20), (0x20 + 8, 0x100), (0x100, 0x1000), (0x20 + 16, 77)]);
     Words(words)
 }
 

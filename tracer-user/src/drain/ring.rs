@@ -20,6 +20,8 @@ pub enum Event {
         domain: Option<Domain>,
         /// How the walk ended.
         end: WalkEnd,
+        /// Return address of the outermost allocator call, 0 when unknown.
+        caller: u64,
         /// Innermost first.
         frames: Vec<PyFrame>,
     },
@@ -39,6 +41,7 @@ impl Event {
                 site: head.site,
                 domain: u8::try_from(head.domain).ok().and_then(Domain::from_code),
                 end: WalkEnd::from_code(head.end),
+                caller: head.caller,
                 frames: frames.collect(),
             },
             EventKind::Exec => Self::Exec,

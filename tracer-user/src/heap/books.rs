@@ -74,8 +74,8 @@ pub struct SiteFacts {
     pub sizes: Option<Spread>,
     /// Ages at death of the freed blocks, nanoseconds.
     pub lifetimes_ns: Option<Spread>,
-    /// Addresses of the live blocks, oldest block first: where types are read.
-    pub addresses: Vec<u64>,
+    /// Address and size in bytes of the live blocks, oldest first: where types are read.
+    pub survivors: Vec<(u64, u64)>,
     /// `--ints`: what `PyLong_FromLong` did.
     pub ints: Option<IntFacts>,
 }
@@ -149,7 +149,7 @@ fn facts(books: &Books, histories: &Histories, older: Option<Older>) -> Vec<Site
             verdict: judgement.verdict,
             sizes: Spread::of_values(blocks.iter().map(|(_, block)| block.size_bytes())),
             lifetimes_ns: Spread::of_lifetimes(&site.lifetimes),
-            addresses: blocks.iter().map(|(address, _)| *address).collect(),
+            survivors: blocks.iter().map(|(address, block)| (*address, block.size_bytes())).collect(),
             ints: ints.remove(&id),
         }
     };

@@ -40,13 +40,17 @@ fn by_file(points: &[Point]) -> BTreeMap<(bool, PathBuf), Vec<(u64, u64)>> {
 }
 
 impl Links {
-    /// Puts the traps in, all of a file at once where the kernel can.
+    /// Puts the traps in: all of a file at once with `programs`, the ones for `uprobe_multi`; without, one by one.
     ///
     /// # Errors
     /// What the kernel says; nothing stays attached then.
-    pub fn attach(probes: &mut Probes, points: &[Point], pid: u32, multi: bool) -> Result<Self> {
-        if multi {
-            let programs = Programs::load(probes)?;
+    pub fn attach(
+        probes: &mut Probes,
+        points: &[Point],
+        pid: u32,
+        programs: Option<Programs>,
+    ) -> Result<Self> {
+        if let Some(programs) = programs {
             let links = by_file(points)
                 .iter()
                 .map(|((entry, path), points)| programs.link(path, points, !entry, pid))

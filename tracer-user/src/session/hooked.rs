@@ -10,8 +10,9 @@ use crate::error::{Error, Kind, Result};
 use crate::probe::attach::Links;
 use crate::probe::calibrate::TrapCost;
 use crate::probe::load::Probes;
+use crate::probe::multi::{self, Programs};
 use crate::probe::sites::{self, HookPlan};
-use crate::probe::{calibrate, doctor, multi};
+use crate::probe::{calibrate, doctor};
 use crate::session::Armed;
 use crate::session::subject::Subject;
 use crate::target::image::Image;
@@ -39,13 +40,13 @@ impl Hooked {
             )
             .next("frees that pass unseen invent leaks; trace what can be seen with --incomplete"));
         }
-        let multi = multi::supported(&doctor::kernel_release());
         let mut probes = Probes::load(plan.limits, plan.probe_log)?;
         probes.configure(configuration(plan, subject), process_state(subject))?;
-        let trap =
-            if multi { calibrate::trap_cost(&multi::Programs::load(&probes)?)? } else { TrapCost::default() };
+        let multi = multi::supported(&doctor::kernel_release());
+        let programs = if multi { Some(Programs::load(&probes)?) } else { None };
+        let trap = programs.as_ref().map_or(Ok(TrapCost::default()), calibrate::trap_cost)?;
         probes.watch_process()?;
-        let links = Links::attach(&mut probes, &hooks.points, subject.process.pid(), multi)?;
+        let links = Links::attach(&mut probes, &hooks.points, subject.process.pid(), programs)?;
         // The pid was resolved again when the links were made: it must still be the process that was looked into.
         subject.check()?;
         Ok(Self { probes, links, trap, hooks })

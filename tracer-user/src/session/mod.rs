@@ -42,7 +42,7 @@ const SHORT: Duration = Duration::from_secs(5);
 enum Ended {
     TimeUp,
     Interrupted,
-    TargetEnded,
+    Gone,
     Finalizing,
     Exec,
 }
@@ -53,7 +53,7 @@ impl Ended {
         match self {
             Self::TimeUp => "the time was up",
             Self::Interrupted => "interrupted",
-            Self::TargetEnded => "the target ended",
+            Self::Gone => "the target ended",
             Self::Finalizing => "the interpreter began to end",
             Self::Exec => "the target replaced its image (exec)",
         }
@@ -98,7 +98,7 @@ fn publish(plan: &Plan, story: &Story) -> Result<()> {
     report::write(Format::Text, story, &plan.style, &mut text)?;
     print(&String::from_utf8_lossy(&text))?;
     if let Some(output) = &plan.output {
-        let style = report::Style { color: false, ..plan.style.clone() };
+        let style = report::Style { color: false, ..plan.style };
         output.save(story, &style)?;
         say(plan, &format!("wrote {}", output.path().display()));
     }
@@ -213,7 +213,7 @@ impl<'p> Recording<'p> {
                 ended = target.readable() => {
                     ended.context("the target's descriptor")?.retain_ready();
                     // Its last words may still be in the ring.
-                    return Ok(self.read_ring().unwrap_or(Ended::TargetEnded));
+                    return Ok(self.read_ring().unwrap_or(Ended::Gone));
                 }
                 () = sleep_until(deadline.into()) => return Ok(Ended::TimeUp),
                 _ = ticks.tick() => self.tick(subject, hooked, armed)?,
@@ -233,7 +233,7 @@ impl<'p> Recording<'p> {
         let mut ended = None;
         let names = &mut self.names;
         self.ring.drain(|event| match event {
-            Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
+            Event::Stack { site, end, caller, frames, .. } => names.learn(site, end, caller, &frames),
             Event::Exec => ended = Some(Ended::Exec),
             Event::Finalize => ended = Some(Ended::Finalizing),
         });

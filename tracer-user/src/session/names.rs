@@ -8,6 +8,7 @@ use tracer_common::walk::WalkEnd;
 use crate::session::subject::Subject;
 use crate::symbol::Frame;
 use crate::symbol::code::CodeNames;
+use crate::symbol::native::NativeNames;
 use crate::target::memory::Memory;
 
 /// A named stack.
@@ -22,6 +23,7 @@ pub(super) struct NamedStack {
 /// All stacks seen so far.
 pub(super) struct Names {
     code: CodeNames<Memory>,
+    native: NativeNames,
     stacks: HashMap<u64, NamedStack>,
     /// Frames whose code object had died before it could be read.
     pub(super) gone: u64,
@@ -30,11 +32,16 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn new(subject: &Subject) -> Self {
         let memory = Memory::new(subject.process.pid());
-        Self { code: CodeNames::new(memory, subject.layout), stacks: HashMap::new(), gone: 0 }
+        Self {
+            code: CodeNames::new(memory, subject.layout),
+            native: NativeNames::new(subject.process.pid()),
+            stacks: HashMap::new(),
+            gone: 0,
+        }
     }
 
-    /// Names a stack.
-    pub(super) fn learn(&mut self, site: u64, end: WalkEnd, frames: &[PyFrame]) {
+    /// Names a stack: the Python frames first, because code objects die sooner than libraries, below the native code that asked for the memory.
+    pub(super) fn learn(&mut self, site: u64, end: WalkEnd, caller: u64, frames: &[PyFrame]) {
         let named: Vec<_> = frames.iter().map(|frame| self.code.name(frame)).collect();
         self.gone += named.iter().filter(|named| named.gone).count() as u64;
         let note = match end {
@@ -45,7 +52,8 @@ impl Names {
                 Some("no Python frames: the thread did not hold the GIL or ran no Python code".to_owned())
             }
         };
-        let frames = named.into_iter().map(|named| named.frame).collect();
+        let mut frames = if caller == 0 { Vec::new() } else { self.native.at_return(caller) };
+        frames.extend(named.into_iter().map(|named| named.frame));
         self.stacks.insert(site, NamedStack { frames, note });
     }
 

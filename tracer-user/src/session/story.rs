@@ -47,13 +47,11 @@ pub(super) fn types(subject: &Subject, facts: &[SiteFacts]) -> (Vec<Vec<TypeCoun
             if site.domain != Some(tracer_common::domain::Domain::Object) {
                 return Vec::new();
             }
-            let read = site.addresses.len().min(room);
+            let read = site.survivors.len().min(room);
             room -= read;
-            unread += (site.addresses.len() - read) as u64;
-            // The head of an object is 48 bytes at most; the block's own size is not needed to read its type.
-            let blocks: Vec<_> = site.addresses[..read].iter().map(|&address| (address, 48)).collect();
+            unread += (site.survivors.len() - read) as u64;
             let mut counts = HashMap::new();
-            for id in reader.types(&blocks) {
+            for id in reader.types(&site.survivors[..read]) {
                 *counts.entry(id).or_insert(0u64) += 1;
             }
             if !subject.process.still_same() {

@@ -1,9 +1,10 @@
-//! Names for addresses: code objects, line tables, types.
+//! Names for addresses: code objects, line tables, machine code, types.
 
 use serde::{Deserialize, Serialize};
 
 pub mod code;
 pub mod lines;
+pub mod native;
 pub mod object;
 
 /// Whether a frame is machine code or Python.

@@ -58,7 +58,7 @@ proptest! {
         prop_assert_eq!(sites.iter().map(|site| site.live_bytes).sum::<u64>(), all.live_bytes);
         for site in sites {
             // The sums and the blocks were kept apart and agree.
-            prop_assert_eq!(site.live_blocks, site.addresses.len() as u64);
+            prop_assert_eq!(site.live_blocks, site.survivors.len() as u64);
             prop_assert_eq!(site.live_blocks, site.sizes.map_or(0, |sizes| sizes.count));
             prop_assert_eq!(site.freed_blocks, site.lifetimes_ns.map_or(0, |lifetimes| lifetimes.count));
             let blocks = books.blocks.iter().filter(|(_, block)| block.site == site.id);
