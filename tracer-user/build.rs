@@ -12,8 +12,8 @@ fn main() {
     {
         println!("cargo::rerun-if-changed={}", workspace.join(watched).display());
     }
-    let out = std::env::var_os("OUT_DIR").unwrap_or_default();
-    match bpf_build::build(&workspace, &Path::new(&out).join("bpf")) {
+    // One folder for every profile and for clippy: cargo locks it, and the object is the same.
+    match bpf_build::build(&workspace, &workspace.join("target/bpf")) {
         Ok(object) => println!("cargo::rustc-env=UNSHED_PROBES={}", object.display()),
         Err(cause) => println!("cargo::error={cause}"),
     }

@@ -110,7 +110,7 @@ fn a_killed_tracer_leaves_no_trap_fifty_times() {
     let mut target = storm();
     for time in 1..=KILLS {
         let recording = Unshed::record(target.pid(), &[]);
-        recording.kill();
+        recording.kill(target.pid());
         assert!(is_alive(target.pid()), "the target died when the tracer was killed for the {time}th time");
         assert_no_traps(target.pid());
     }
@@ -128,7 +128,7 @@ fn a_tracer_killed_while_it_attaches_leaves_no_trap() {
         wait_until("the first trap is in", Duration::from_secs(60), || {
             traps_of(target.pid()).is_ok_and(|traps| !traps.is_empty())
         });
-        recording.kill();
+        recording.kill(target.pid());
         assert_rages_on(&mut target);
     }
 }

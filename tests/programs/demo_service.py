@@ -21,7 +21,7 @@ class Session:
     def __init__(self, user, token):
         self.user = user
         self.token = token
-        self.cart = bytearray(200)
+        self.cart = bytearray(900)
 
 
 class SessionRegistry:

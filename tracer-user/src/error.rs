@@ -63,6 +63,13 @@ impl Error {
         self
     }
 
+    /// Says first what the failure is about: "`what`: …".
+    #[must_use]
+    pub fn about(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// The class of failure.
     #[must_use]
     pub const fn kind(&self) -> Kind {

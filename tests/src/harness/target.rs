@@ -181,6 +181,16 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // How the target fared is half of every story of a failure.
+            let status = self.child.try_wait();
+            let said = self.stderr.rest(Duration::from_millis(100));
+            eprintln!(
+                "when the test failed, {} ({}) was: {status:?}; it said:\n{said}",
+                self.name,
+                self.child.id()
+            );
+        }
         drop(self.stdin.take());
         // It may have ended already; then there is nothing to kill and nothing to be told about it.
         drop(self.child.kill());

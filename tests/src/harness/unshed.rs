@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lines::{Lines, NoLine};
-use super::wait::{LONG, SHORT, signal, wait_exit, wait_until};
+use super::traps::assert_no_traps;
+use super::wait::{LONG, signal, wait_until};
 use crate::report::Report;
 
 /// After the end of the tool, its pipes are closed at once unless its target has inherited them.
@@ -204,14 +205,48 @@ impl Recording {
         }
     }
 
-    /// Kills it, so that it cannot clean up.
+    /// Kills it, so that it cannot clean up, and asserts that the kernel takes the traps out of its target at once.
+    ///
+    /// The process itself may stay a while: its last act is to wait in the kernel for everybody's return probes
+    /// (`synchronize_srcu` in `bpf_uprobe_multi_link_release`), over 30 s when another storm is traced at the same time.
     ///
     /// # Panics
-    /// When it does not die.
-    pub fn kill(mut self) {
+    /// When a trap is left or the process does not go.
+    pub fn kill(mut self, target: u32) {
         self.signal(libc::SIGKILL);
-        let _killed: ExitStatus = wait_exit(&self.line, &mut self.child, SHORT);
+        assert_no_traps(target);
+        let end = Instant::now() + LONG;
+        wait_until("the killed tool is gone or is late", LONG * 2, || {
+            self.child.try_wait().expect("a child of ours can be waited for").is_some()
+                || Instant::now() > end
+        });
+        let gone = self.child.try_wait().expect("a child of ours can be waited for").is_some();
+        assert!(
+            gone,
+            "{} s after SIGKILL, {} is not gone: {}",
+            LONG.as_secs(),
+            self.line,
+            kernel_side(self.pid())
+        );
     }
+}
+
+/// Where the threads of a process are in the kernel, for one that does not die.
+fn kernel_side(pid: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let tell = |task: PathBuf| {
+        let status = read(task.join("status"));
+        let state =
+            status.lines().find(|line| line.starts_with("State:")).unwrap_or("State: unknown").to_owned();
+        format!(
+            "\nthread {}: {state}, {}\n{}",
+            task.display(),
+            read(task.join("wchan")),
+            read(task.join("stack"))
+        )
+    };
+    tasks.map(|task| tell(task.path())).collect()
 }
 
 impl Drop for Recording {

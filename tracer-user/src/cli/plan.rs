@@ -158,7 +158,7 @@ impl ReportPlan {
     /// When the capture cannot be read, or the report not be written.
     pub fn run(&self) -> Result<()> {
         let mut file = std::fs::File::open(&self.capture).context(self.capture.display())?;
-        let mut story = archive::read(&mut file)?;
+        let mut story = archive::read(&mut file).map_err(|error| error.about(self.capture.display()))?;
         story.sort(self.sort);
         if let Some(output) = &self.output {
             return output.save(&story, &self.style);

@@ -6,8 +6,8 @@ use super::source::Source;
 
 /// Crates of the loader, and the files (by how their path under `tracer-user/src/` begins) that may name them.
 const DOORS: [(&str, &[&str]); 9] = [
-    ("aya", &["probe/", "drain/"]),
-    ("aya_obj", &["probe/", "drain/"]),
+    ("aya", &["probe/", "drain/", "kernel.rs"]),
+    ("aya_obj", &["probe/", "kernel.rs"]),
     ("aya_log", &["probe/", "drain/"]),
     ("blazesym", &["symbol/native"]),
     ("hdrhistogram", &["heap/spread"]),

@@ -5,11 +5,13 @@ use super::paths;
 use super::source::Source;
 
 /// A room, and the rooms it may name besides itself. Rooms that are not listed are free: `cli` and `session` drive all.
-const MAY_IMPORT: [(&str, &[&str]); 7] = [
+const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("error", &[]),
     ("target", &["error"]),
-    ("probe", &["target", "error"]),
-    ("drain", &["heap", "error"]),
+    ("kernel", &["error"]),
+    ("probe", &["target", "kernel", "error"]),
+    // The maps are read where `probe` keeps them: in the loaded object.
+    ("drain", &["heap", "probe", "kernel", "error"]),
     ("heap", &[]),
     ("symbol", &["target", "error"]),
     ("report", &["heap", "symbol", "error"]),
