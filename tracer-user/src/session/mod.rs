@@ -261,6 +261,9 @@ impl<'p> Recording<'p> {
         self.meter.stop(&hooked.links);
         // The ring is read to its end: a stack may have come after the last wake-up.
         self.read_ring();
+        if closed.ended == Ended::Exec {
+            self.names.image_replaced();
+        }
         let Hooked { mut probes, links, trap, hooks } = hooked;
         // An interpreter that is ending frees what is to be looked at: then it is read first, and the traps wait.
         let links = if closed.ended == Ended::Finalizing {
@@ -271,6 +274,7 @@ impl<'p> Recording<'p> {
         };
         let books = self.books(&mut probes, closed)?;
         let facts = story::facts(self.plan, &books, &self.histories, &closed);
+        let names = self.names.finish();
         let types = story::types(subject, &facts);
         if let Some(links) = links {
             links.detach(&mut probes);
@@ -284,7 +288,7 @@ impl<'p> Recording<'p> {
             kernel_bytes: books::kernel_bytes(&probes),
         };
         let frame =
-            story::Frame { plan: self.plan, subject, armed, closed, hooks: &hooks, cost, names: &self.names };
+            story::Frame { plan: self.plan, subject, armed, closed, hooks: &hooks, cost, names: &names };
         Ok(story::tell(&frame, &books, facts, types))
     }
 

@@ -8,7 +8,7 @@ use tracer_common::walk::WalkEnd;
 use crate::session::subject::Subject;
 use crate::symbol::Frame;
 use crate::symbol::code::CodeNames;
-use crate::symbol::native::NativeNames;
+use crate::symbol::native::{NativeFrames, NativeNames};
 use crate::target::memory::Memory;
 
 /// A named stack.
@@ -20,52 +20,114 @@ pub(super) struct NamedStack {
     pub(super) note: Option<String>,
 }
 
+/// A stack whose native part is still being named.
+struct Stack {
+    caller: u64,
+    /// Indices into the table of Python frames: a program has far fewer frames than stacks.
+    frames: Vec<u32>,
+    note: Option<&'static str>,
+}
+
+/// The Python frames seen so far, each named once.
+struct Frames {
+    code: CodeNames<Memory>,
+    by_place: HashMap<(u64, u64, i32), u32>,
+    named: Vec<Frame>,
+    gone: u64,
+}
+
+impl Frames {
+    /// The index of a frame, which is named now if it is new.
+    fn index(&mut self, frame: &PyFrame) -> u32 {
+        let place = (frame.code, frame.fingerprint, frame.instr_bytes);
+        if let Some(&index) = self.by_place.get(&place) {
+            return index;
+        }
+        let named = self.code.name(frame);
+        let index = self.named.len() as u32;
+        self.named.push(named.frame);
+        self.gone += u64::from(named.gone);
+        // A frame that could not be read then may be readable at its next sight.
+        if frame.flags & PyFrame::FAULTED == 0 {
+            self.by_place.insert(place, index);
+        }
+        index
+    }
+}
+
 /// All stacks seen so far.
 pub(super) struct Names {
-    code: CodeNames<Memory>,
+    frames: Frames,
     native: NativeNames,
-    stacks: HashMap<u64, NamedStack>,
-    /// Frames whose code object had died before it could be read.
-    pub(super) gone: u64,
+    stacks: HashMap<u64, Stack>,
 }
 
 impl Names {
     pub(super) fn new(subject: &Subject) -> Self {
         let memory = Memory::new(subject.process.pid());
         Self {
-            code: CodeNames::new(memory, subject.layout),
-            native: NativeNames::new(subject.process.pid()),
+            frames: Frames {
+                code: CodeNames::new(memory, subject.layout),
+                by_place: HashMap::new(),
+                named: Vec::new(),
+                gone: 0,
+            },
+            native: NativeNames::start(subject.process.pid()),
             stacks: HashMap::new(),
-            gone: 0,
         }
     }
 
-    /// Names a stack: the Python frames first, because code objects die sooner than libraries, below the native code that asked for the memory.
+    /// Names a stack's Python frames at once, because code objects die, and asks for the native code that wanted the memory.
     pub(super) fn learn(&mut self, site: u64, end: WalkEnd, caller: u64, frames: &[PyFrame]) {
-        let named: Vec<_> = frames.iter().map(|frame| self.code.name(frame)).collect();
-        self.gone += named.iter().filter(|named| named.gone).count() as u64;
         let note = match end {
             WalkEnd::Complete => None,
-            WalkEnd::Truncated => Some("deeper than --max-depth: the outer frames are missing".to_owned()),
-            WalkEnd::Fault => Some("a frame could not be read: the outer frames are missing".to_owned()),
+            WalkEnd::Truncated => Some("deeper than --max-depth: the outer frames are missing"),
+            WalkEnd::Fault => Some("a frame could not be read: the outer frames are missing"),
             WalkEnd::NoThreadState => {
-                Some("no Python frames: the thread did not hold the GIL or ran no Python code".to_owned())
+                Some("no Python frames: the thread did not hold the GIL or ran no Python code")
             }
         };
-        let mut frames = if caller == 0 { Vec::new() } else { self.native.at_return(caller) };
-        frames.extend(named.into_iter().map(|named| named.frame));
-        self.stacks.insert(site, NamedStack { frames, note });
+        if caller != 0 {
+            self.native.ask(caller);
+        }
+        let frames = frames.iter().map(|frame| self.frames.index(frame)).collect();
+        self.stacks.insert(site, Stack { caller, frames, note });
     }
 
+    /// The target's image was replaced.
+    pub(super) fn image_replaced(&self) {
+        self.native.image_replaced();
+    }
+
+    /// Waits for the names that are still being looked up.
+    pub(super) fn finish(self) -> StackNames {
+        let Frames { named, gone, .. } = self.frames;
+        StackNames { native: self.native.finish(), python: named, stacks: self.stacks, gone }
+    }
+}
+
+/// The names of all stacks.
+pub(super) struct StackNames {
+    native: NativeFrames,
+    python: Vec<Frame>,
+    stacks: HashMap<u64, Stack>,
+    /// Frames whose code object had died before it could be read.
+    pub(super) gone: u64,
+}
+
+impl StackNames {
     /// A stack by its site's id.
     pub(super) fn of(&self, site: u64) -> NamedStack {
         if site == tracer_common::site::OTHER_SITES {
             let note = "(other sites): the site map was full".to_owned();
             return NamedStack { frames: Vec::new(), note: Some(note) };
         }
-        self.stacks.get(&site).cloned().unwrap_or_else(|| NamedStack {
-            frames: Vec::new(),
-            note: Some("its frames never came through the ring".to_owned()),
-        })
+        let Some(stack) = self.stacks.get(&site) else {
+            let note = "its frames never came through the ring".to_owned();
+            return NamedStack { frames: Vec::new(), note: Some(note) };
+        };
+        let mut frames = self.native.get(&stack.caller).cloned().unwrap_or_default();
+        frames.extend(stack.frames.iter().filter_map(|&index| self.python.get(index as usize).cloned()));
+        NamedStack { frames, note: stack.note.map(str::to_owned) }
     }
 }

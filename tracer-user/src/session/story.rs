@@ -10,7 +10,7 @@ use crate::heap::books::{self, IntFacts, Older, SiteFacts};
 use crate::heap::history::Histories;
 use crate::heap::snapshot::Books;
 use crate::report::story::{Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount};
-use crate::session::names::{NamedStack, Names};
+use crate::session::names::{NamedStack, StackNames};
 use crate::session::subject::Subject;
 use crate::session::{Armed, Closed};
 use crate::symbol::object::TypeNames;
@@ -84,7 +84,7 @@ pub(super) struct Frame<'a> {
     pub(super) closed: Closed,
     pub(super) hooks: &'a crate::probe::sites::HookPlan,
     pub(super) cost: Cost,
-    pub(super) names: &'a Names,
+    pub(super) names: &'a StackNames,
 }
 
 /// The story.
@@ -158,7 +158,7 @@ fn losses(books: &Books, code_gone: u64, types_unread: u64) -> Vec<LossCount> {
     books.losses.iter().map(row).collect()
 }
 
-fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &Names) -> Site {
+fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
     let NamedStack { frames, note } = names.of(facts.id);
     Site {
         domain: facts.domain.map_or("unknown", |domain| domain.name()).to_owned(),

@@ -1,7 +1,14 @@
 //! Names for machine code, the one door to blazesym: function, file, line and inlined callees of an address in the target.
+//!
+//! Reading debug information takes milliseconds, sometimes hundreds of them; code objects die in the meantime, and the ring of new stacks
+//! overflows. So it happens in a thread of its own, which is asked as addresses come and gives all its answers at the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
 use blazesym::Pid;
 use blazesym::symbolize::source::{Process, Source};
@@ -9,21 +16,66 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 use crate::symbol::{Frame, FrameKind};
 
-/// Addresses that are remembered.
-const CACHE_LIMIT: usize = 1 << 16;
+/// Addresses that are named; a program has a few thousand callers of its allocators.
+const LIMIT: usize = 1 << 16;
 
-/// Names of one process's machine code.
+/// Frames by the return address that they stand for, innermost first.
+pub type NativeFrames = HashMap<u64, Vec<Frame>>;
+
+/// Names of one process's machine code, in the making.
 pub struct NativeNames {
-    symbolizer: Symbolizer,
-    source: Source<'static>,
-    known: HashMap<u64, Vec<Frame>>,
+    questions: Sender<u64>,
+    asked: HashSet<u64>,
+    stale: Arc<AtomicBool>,
+    worker: JoinHandle<NativeFrames>,
 }
 
 impl NativeNames {
     /// Names for a process, by its id in our own PID namespace; its files are opened through `/proc/PID/map_files`, so that containers and
     /// deleted files are no obstacle.
     #[must_use]
-    pub fn new(pid: u32) -> Self {
+    pub fn start(pid: u32) -> Self {
+        let (questions, incoming) = channel();
+        let stale = Arc::new(AtomicBool::new(false));
+        let watched = Arc::clone(&stale);
+        let worker = std::thread::spawn(move || {
+            // The reader of the ring must not wait for a processor because of this. Linux has a nice value per thread.
+            // SAFETY: takes integers only; 0 is the calling thread.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+            Namer::new(pid).answer(&incoming, &watched)
+        });
+        Self { questions, asked: HashSet::new(), stale, worker }
+    }
+
+    /// Asks for the frames at a return address.
+    pub fn ask(&mut self, return_address: u64) {
+        if self.asked.len() < LIMIT && self.asked.insert(return_address) {
+            // A worker that is gone has answered nothing; that is seen at the end.
+            let _ = self.questions.send(return_address);
+        }
+    }
+
+    /// The target's image was replaced: what has not been named by now never will be, because its addresses mean something else.
+    pub fn image_replaced(&self) {
+        self.stale.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the last answers and gives them all.
+    #[must_use]
+    pub fn finish(self) -> NativeFrames {
+        drop(self.questions);
+        self.worker.join().unwrap_or_default()
+    }
+}
+
+/// The thread's own part; a symbolizer stays in the thread that made it.
+struct Namer {
+    symbolizer: Symbolizer,
+    source: Source<'static>,
+}
+
+impl Namer {
+    fn new(pid: u32) -> Self {
         let symbolizer = Symbolizer::builder()
             .enable_code_info(true)
             .enable_inlined_fns(true)
@@ -31,22 +83,22 @@ impl NativeNames {
             .build();
         let mut process = Process::new(Pid::from(pid));
         process.perf_map = false;
-        Self { symbolizer, source: Source::Process(process), known: HashMap::new() }
+        Self { symbolizer, source: Source::Process(process) }
     }
 
-    /// The frames at a return address, innermost first: the functions that the compiler inlined there, then the one that holds the code.
-    /// An address without a name gives one frame that says why.
-    pub fn at_return(&mut self, return_address: u64) -> Vec<Frame> {
-        if let Some(known) = self.known.get(&return_address) {
-            return known.clone();
+    /// Answers until nobody can ask any more.
+    fn answer(&self, questions: &Receiver<u64>, stale: &AtomicBool) -> NativeFrames {
+        let mut answers = NativeFrames::new();
+        for address in questions {
+            if !stale.load(Ordering::Relaxed) {
+                answers.insert(address, self.look_up(address));
+            }
         }
-        let frames = self.look_up(return_address);
-        if self.known.len() < CACHE_LIMIT {
-            self.known.insert(return_address, frames.clone());
-        }
-        frames
+        answers
     }
 
+    /// The functions that the compiler inlined at the call, then the one that holds the code. An address without a name gives one frame
+    /// that says why.
     fn look_up(&self, return_address: u64) -> Vec<Frame> {
         // The call is before the address that it returns to, which may belong to the next line, or function.
         let call = Input::AbsAddr(return_address.saturating_sub(1));
