@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write};
 
 use inferno::flamegraph::color::{BasicPalette, Palette};
-use inferno::flamegraph::{Options, from_lines};
+use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::story::Story;
 use super::{folded, plain, units};
@@ -22,6 +22,8 @@ pub fn write(story: &Story, out: &mut dyn Write) -> Result<()> {
     let mut options = Options::default();
     options.title = title(story);
     options.subtitle = Some(subtitle(story));
+    // The function stands first, the path behind it: what does not fit is cut off at the end.
+    options.text_truncate_direction = TextTruncateDirection::Right;
     options.count_name = "bytes".to_owned();
     options.colors = Palette::Basic(BasicPalette::Mem);
     // Equal names, equal colors: two pictures of one program can be compared.

@@ -1,0 +1,34 @@
+//! Recordings of memory: a file that somebody sends with a bug report. What loads must save to the same bytes' meaning, and a
+//! walk through it ends.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tracer_common::frame::PyFrame;
+use tracer_common::limits::MAX_DEPTH;
+use tracer_common::walk::{self, Scratch};
+use tracer_user::symbol::code::CodeNames;
+use tracer_user::target::layout::v3_11::LAYOUT;
+use tracer_user::target::memory::Bytes;
+use tracer_user::target::recorded::Recorded;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((start, rest)) = data.split_first_chunk() else { return };
+    let start = u64::from_le_bytes(*start);
+    let Ok(memory) = Recorded::load(&[b"unshedm1", rest].concat()) else { return };
+    let again = Recorded::load(&memory.save()).expect("what was saved can be loaded");
+    assert_eq!(again, memory);
+    let mut out = Vec::new();
+    let readable = memory.read_many(&[start, 0, u64::MAX], 8, &mut out);
+    assert_eq!((readable.len(), out.len()), (3, 24));
+    let mut frames = [PyFrame::default(); MAX_DEPTH];
+    let innermost = walk::innermost(&memory, &LAYOUT.walk, start, 1).unwrap_or(start);
+    let mut scratch = Scratch::default();
+    let walked = walk::walk(&memory, &LAYOUT.walk, innermost, u32::MAX, 0, &mut scratch, &mut frames);
+    assert!(walked.depth as usize <= MAX_DEPTH && walked.id != 0);
+    let mut names = CodeNames::new(memory, &LAYOUT);
+    for frame in &frames[..walked.depth as usize] {
+        let named = names.name(frame);
+        assert!(!named.gone || named.frame.line.is_none());
+    }
+});
