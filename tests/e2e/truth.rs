@@ -1,5 +1,6 @@
 //! The leaking line is named, first or second, with what the program itself says it has leaked.
 
+use unshed_tests::harness::{Target, Unshed, assert_no_traps};
 use unshed_tests::interpreters::{any_supported, supported};
 use unshed_tests::report::Site;
 
@@ -29,6 +30,18 @@ fn a_leaked_new_reference_is_one_site_of_exactly_a_million_blocks() {
         assert_eq!(live[0].domain.as_deref().unwrap_or("object"), "object");
         leak.assert_type_told_by(&report);
     }
+}
+
+#[test]
+fn perf_events_tell_the_same_and_leave_no_trap() {
+    let mut target = Target::spawn(any_supported(), "leak_new_reference.py", &[]);
+    let recording = Unshed::record(target.pid(), &["--perf-events"]);
+    let truth = target.go();
+    let report = recording.stop().assert_code(0).report();
+    truth.assert_told_by(&report);
+    assert_eq!(report.sites[0].live_blocks, 1_000_000, "{}", report.worst());
+    assert_no_traps(target.pid());
+    target.assert_unharmed();
 }
 
 #[test]

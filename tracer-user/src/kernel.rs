@@ -175,6 +175,14 @@ pub fn enable_run_time_stats() -> io::Result<OwnedFd> {
     bpf_fd(BPF_ENABLE_STATS, &mut EnableStats { kind: BPF_STATS_RUN_TIME })
 }
 
+/// Run time in nanoseconds and runs of a program, from its `fdinfo`.
+#[must_use]
+pub fn run_time(program: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    Some((field("run_time_ns:")?, field("run_cnt:")?))
+}
+
 #[repr(C)]
 #[derive(Default)]
 struct MapBatch {

@@ -71,6 +71,9 @@ pub struct Record {
     /// Frames to keep of a stack, innermost first
     #[arg(long, value_name = "N", default_value_t = DEFAULT_DEPTH, value_parser = clap::value_parser!(u32).range(1..=MAX_DEPTH as i64))]
     pub max_depth: u32,
+    /// Attach one perf event per probe point, as kernels before 6.10 need it
+    #[arg(long, hide = true)]
+    pub perf_events: bool,
     /// Report only blocks at least this old at the end: 30s, 5m
     #[arg(long, value_name = "AGE", value_parser = duration)]
     pub older: Option<Duration>,
@@ -80,7 +83,7 @@ pub struct Record {
     /// No messages on stderr but errors
     #[arg(short, long)]
     pub quiet: bool,
-    /// More messages; twice: the probes' own as well
+    /// More messages: every probe point; twice: the probes' own as well
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     /// The command to start and trace from before its first bytecode

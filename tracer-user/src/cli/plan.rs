@@ -73,6 +73,8 @@ pub struct Plan {
     pub ints: bool,
     /// Trace although the hooks are incomplete.
     pub incomplete: bool,
+    /// Attach one perf event per probe point even where the kernel has better.
+    pub perf_events: bool,
     /// Bounds of the kernel's memory.
     pub limits: Limits,
     /// Frames per stack.
@@ -85,6 +87,8 @@ pub struct Plan {
     pub style: Style,
     /// Messages on stderr.
     pub messages: bool,
+    /// A message per probe point as well.
+    pub details: bool,
     /// The probes' own messages.
     pub probe_log: ProbeLog,
 }
@@ -109,12 +113,14 @@ impl Plan {
             domains,
             ints: flags.ints,
             incomplete: flags.incomplete,
+            perf_events: flags.perf_events,
             limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites },
             max_depth: flags.max_depth,
             older: flags.older,
             sort: sort(flags.view.sort),
             style: terminal.style(&flags.view),
             messages: !flags.quiet,
+            details: flags.verbose > 0,
             probe_log: if flags.verbose > 1 { ProbeLog::Debug } else { ProbeLog::Off },
         })
     }

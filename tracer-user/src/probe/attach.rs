@@ -2,106 +2,117 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use aya::programs::UProbe;
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
 
 use crate::error::{Context, Error, Result};
+use crate::kernel;
 use crate::probe::load::{Probes, refused};
 use crate::probe::multi::Programs;
 use crate::probe::sites::Point;
 
-/// What holds the traps in.
-pub enum Links {
-    /// One link per file and kind.
-    Multi {
-        /// The links; closing them takes the traps out.
-        links: Vec<OwnedFd>,
-        /// The programs, kept for their run times.
-        programs: Programs,
-    },
-    /// One perf event per point, owned by aya.
+/// The two ways to put traps in; the programs are loaded for one of them.
+pub enum Method {
+    /// All points of a file in one link.
+    Multi(Programs),
+    /// One perf event per point: slow to attach and to detach, but known to kernels before 6.10.
     PerfEvents,
 }
 
-/// Probe points of one file, as (offset, cookie), by whether they are returns. Returns come first: a return without its entry is
-/// ignored, an entry without its return would be a call that never ends.
-fn by_file(points: &[Point]) -> BTreeMap<(bool, PathBuf), Vec<(u64, u64)>> {
-    let mut files = BTreeMap::<_, Vec<_>>::new();
-    for point in points {
-        files
-            .entry((!point.returns, point.file.clone()))
-            .or_default()
-            .push((point.file_offset, point.hook.to_cookie()));
-    }
-    files
+/// Holds traps in until it is dropped.
+pub enum Link {
+    /// A descriptor that holds all of them.
+    Multi(OwnedFd),
+    /// One aya link each.
+    PerfEvents(Vec<UProbeLink>),
 }
 
-impl Links {
-    /// Puts the traps in: all of a file at once with `programs`, the ones for `uprobe_multi`; without, one by one.
+/// What holds all the traps of a plan in.
+pub struct Links(#[expect(dead_code, reason = "held to be dropped")] Vec<Link>);
+
+impl Method {
+    /// Loads the programs, for `uprobe_multi` or for perf events.
     ///
     /// # Errors
-    /// What the kernel says; nothing stays attached then.
-    pub fn attach(
-        probes: &mut Probes,
-        points: &[Point],
-        pid: u32,
-        programs: Option<Programs>,
-    ) -> Result<Self> {
-        if let Some(programs) = programs {
-            let links = by_file(points)
-                .iter()
-                .map(|((entry, path), points)| programs.link(path, points, !entry, pid))
-                .collect::<Result<_>>()?;
-            return Ok(Self::Multi { links, programs });
+    /// What the verifier says.
+    pub fn load(probes: &mut Probes, multi: bool) -> Result<Self> {
+        if multi {
+            return Ok(Self::Multi(Programs::load(probes)?));
         }
-        for ((entry, path), points) in by_file(points) {
-            let program: &mut UProbe = probes
-                .ebpf()
-                .program_mut(if entry { "on_entry" } else { "on_return" })
-                .ok_or_else(|| Error::failed("the object has no probe programs"))?
-                .try_into()
-                .context("the object")?;
-            if program.fd().is_err() {
-                program.load().map_err(|cause| refused(&cause))?;
-            }
-            let scope = NonZeroU32::new(pid)
-                .map(UProbeScope::OneProcess)
-                .ok_or_else(|| Error::failed("process 0"))?;
-            for (offset, cookie) in points {
-                let point = UProbeAttachPoint {
-                    location: UProbeAttachLocation::AbsoluteOffset(offset),
-                    cookie: Some(cookie),
-                };
-                program.attach(point, &path, scope).map_err(|cause| refused(&cause))?;
-            }
+        for returns in [false, true] {
+            program(probes, returns)?.load().map_err(|cause| refused(&cause))?;
         }
         Ok(Self::PerfEvents)
     }
 
-    /// Takes every trap out and returns when they are out.
-    pub fn detach(self, probes: &mut Probes) {
-        match self {
-            Self::Multi { links, .. } => drop(links),
-            Self::PerfEvents => {
-                for name in ["on_entry", "on_return"] {
-                    if let Some(Ok(program)) = probes.ebpf().program_mut(name).map(<&mut UProbe>::try_from) {
-                        // Unloading drops the program's links with it.
-                        let _ = program.unload();
-                    }
-                }
-            }
+    /// Puts traps into one file, at (file offset, cookie) pairs, for one process.
+    ///
+    /// # Errors
+    /// What the kernel says; none of them stays in then.
+    pub fn link(
+        &self,
+        probes: &mut Probes,
+        path: &Path,
+        points: &[(u64, u64)],
+        returns: bool,
+        pid: u32,
+    ) -> Result<Link> {
+        if let Self::Multi(programs) = self {
+            return programs.link(path, points, returns, pid).map(Link::Multi);
         }
+        let program = program(probes, returns)?;
+        let scope =
+            NonZeroU32::new(pid).map(UProbeScope::OneProcess).ok_or_else(|| Error::failed("process 0"))?;
+        let mut links = Vec::new();
+        for &(offset, cookie) in points {
+            let point = UProbeAttachPoint {
+                location: UProbeAttachLocation::AbsoluteOffset(offset),
+                cookie: Some(cookie),
+            };
+            let link = program.attach(point, path, scope).map_err(|cause| refused(&cause))?;
+            links.push(program.take_link(link).context("taking a link")?);
+        }
+        Ok(Link::PerfEvents(links))
     }
 
-    /// Run time in nanoseconds and runs of the entry and return programs, where the kernel measured them.
+    /// Puts all traps of a plan in. Returns come first: a return without its entry is ignored, an entry without its return would be a
+    /// call that never ends.
+    ///
+    /// # Errors
+    /// What the kernel says; nothing stays attached then.
+    pub fn attach(&self, probes: &mut Probes, points: &[Point], pid: u32) -> Result<Links> {
+        let mut files = BTreeMap::<(bool, PathBuf), Vec<(u64, u64)>>::new();
+        for point in points {
+            let file = files.entry((!point.returns, point.file.clone())).or_default();
+            file.push((point.file_offset, point.hook.to_cookie()));
+        }
+        let links = files.iter().map(|((entry, path), points)| self.link(probes, path, points, !entry, pid));
+        Ok(Links(links.collect::<Result<_>>()?))
+    }
+
+    /// Run time in nanoseconds and runs of the entry and return programs, as far as the kernel has measured them.
     #[must_use]
-    pub fn run_times(&self) -> [(u64, u64); 2] {
+    pub fn run_times(&self, probes: &mut Probes) -> [(u64, u64); 2] {
         match self {
-            Self::Multi { programs, .. } => programs.run_times(),
-            Self::PerfEvents => [(0, 0); 2],
+            Self::Multi(programs) => programs.run_times(),
+            Self::PerfEvents => [false, true].map(|returns| {
+                let program = program(probes, returns).ok();
+                let fd = program.as_ref().and_then(|program| program.fd().ok());
+                fd.and_then(|fd| kernel::run_time(fd.as_fd())).unwrap_or_default()
+            }),
         }
     }
+}
+
+/// aya's own program for entries or returns.
+fn program(probes: &mut Probes, returns: bool) -> Result<&mut UProbe> {
+    probes
+        .ebpf()
+        .program_mut(if returns { "on_return" } else { "on_entry" })
+        .ok_or_else(|| Error::failed("the object has no probe programs"))?
+        .try_into()
+        .context("the object")
 }

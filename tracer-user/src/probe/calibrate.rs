@@ -7,7 +7,8 @@ use tracer_common::domain::Domain;
 use tracer_common::hook::{Hook, Register, Role};
 
 use crate::error::{Context, Error, Result};
-use crate::probe::multi::Programs;
+use crate::probe::attach::Method;
+use crate::probe::load::Probes;
 
 /// Calls per measurement: some 2 ms.
 const CALLS: u32 = 3000;
@@ -33,7 +34,7 @@ extern "C" fn probed() {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn trap_cost(programs: &Programs) -> Result<TrapCost> {
+pub fn trap_cost(method: &Method, probes: &mut Probes) -> Result<TrapCost> {
     let (path, offset) = own_offset()?;
     let cookie = Hook {
         role: Role::Return,
@@ -45,9 +46,10 @@ pub fn trap_cost(programs: &Programs) -> Result<TrapCost> {
     }
     .to_cookie();
     let bare_ns = call_ns();
-    let entry = programs.link(&path, &[(offset, cookie)], false, std::process::id())?;
+    let mut link = |returns| method.link(probes, &path, &[(offset, cookie)], returns, std::process::id());
+    let entry = link(false)?;
     let entry_ns = (call_ns() - bare_ns).max(0.0);
-    let returns = programs.link(&path, &[(offset, cookie)], true, std::process::id())?;
+    let returns = link(true)?;
     let both_ns = (call_ns() - bare_ns).max(entry_ns);
     drop((entry, returns));
     Ok(TrapCost { entry_ns, return_ns: both_ns - entry_ns })

@@ -7,9 +7,10 @@ use tracer_common::domain::Domain;
 
 use crate::error::Result;
 use crate::kernel::{Loaded, TRACE_UPROBE_MULTI};
+use crate::probe::attach::Method;
 use crate::probe::calibrate;
 use crate::probe::load::{Limits, ProbeLog, Probes};
-use crate::probe::multi::{self, Programs};
+use crate::probe::multi;
 use crate::probe::sites;
 use crate::target::memory::Memory;
 use crate::target::process::Process;
@@ -125,16 +126,15 @@ fn kernel(all: &mut Examination) {
         "one perf event per probe point: attaching and detaching are slow"
     };
     all.note(true, "kernel", format!("{release}: {how}"));
-    let Some(probes) = all.result("maps", Probes::load(SMALL, ProbeLog::Off), |_| "can be made".to_owned())
+    let Some(mut probes) =
+        all.result("maps", Probes::load(SMALL, ProbeLog::Off), |_| "can be made".to_owned())
     else {
         return;
     };
-    if !multi {
-        return;
-    }
-    if let Some(programs) = all.result("probes", Programs::load(&probes), |_| "pass the verifier".to_owned())
+    if let Some(method) =
+        all.result("probes", Method::load(&mut probes, multi), |_| "pass the verifier".to_owned())
     {
-        all.result("traps", calibrate::trap_cost(&programs), |cost| {
+        all.result("traps", calibrate::trap_cost(&method, &mut probes), |cost| {
             format!(
                 "{:.0} ns at an entry, {:.0} ns more with the return, measured on ourselves",
                 cost.entry_ns, cost.return_ns
@@ -164,9 +164,7 @@ fn target(all: &mut Examination, process: &Process) -> Result<()> {
     let plan = sites::plan(&python, Some(&live), &domains, false, None);
     if let Some(plan) = all.result("probe points", plan, |plan| format!("{}", plan.points.len())) {
         for point in &plan.points {
-            let how = if point.emulated { "emulated" } else { "single-stepped, some ten times slower" };
-            let kind = if point.returns { "return" } else { "entry" };
-            all.note(true, "", format!("{kind:<6} {:<22} {:#x}  {how}", point.name, point.vaddr));
+            all.note(true, "", point.to_string());
         }
         all.note(plan.completeness.complete, "hooks", plan.completeness.reason);
     }

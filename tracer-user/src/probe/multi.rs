@@ -101,15 +101,8 @@ impl Programs {
     /// Run time in nanoseconds and runs of both programs, entry first, as far as the kernel has measured them.
     #[must_use]
     pub fn run_times(&self) -> [(u64, u64); 2] {
-        [&self.entry, &self.returns].map(|program| run_time(program).unwrap_or_default())
+        [&self.entry, &self.returns].map(|program| kernel::run_time(program.fd.as_fd()).unwrap_or_default())
     }
-}
-
-/// Run time and runs of a program, from its `fdinfo`.
-fn run_time(program: &Loaded) -> Option<(u64, u64)> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.fd.as_raw_fd())).ok()?;
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    Some((field("run_time_ns:")?, field("run_cnt:")?))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The choice is made by decoding the functions, never by a table of offsets. Everything here is pure but for the reads of the
 //! live allocator table, which only say which functions the slots name now.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use tracer_common::domain::Domain;
@@ -56,6 +57,15 @@ impl Point {
             (false, false) => 9_200,
             (false, true) => 10_000,
         }
+    }
+}
+
+/// A probe point as `-v` and `unshed doctor -p` print it: "entry  PyObject_Malloc+6  0x1af1e6  emulated".
+impl fmt::Display for Point {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.returns { "return" } else { "entry" };
+        let how = if self.emulated { "emulated" } else { "single-stepped, some ten times slower" };
+        write!(out, "{kind:<6} {:<22} {:#x}  {how}", self.name, self.vaddr)
     }
 }
 

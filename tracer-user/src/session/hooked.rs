@@ -7,12 +7,11 @@ use tracer_common::domain::Domain;
 
 use crate::cli::plan::Plan;
 use crate::error::{Error, Kind, Result};
-use crate::probe::attach::Links;
+use crate::probe::attach::{Links, Method};
 use crate::probe::calibrate::TrapCost;
 use crate::probe::load::Probes;
-use crate::probe::multi::{self, Programs};
 use crate::probe::sites::{self, HookPlan};
-use crate::probe::{calibrate, doctor};
+use crate::probe::{calibrate, doctor, multi};
 use crate::session::Armed;
 use crate::session::subject::Subject;
 use crate::target::image::Image;
@@ -21,6 +20,7 @@ use crate::target::memory::Memory;
 /// The probes, in.
 pub(super) struct Hooked {
     pub(super) probes: Probes,
+    pub(super) method: Method,
     pub(super) links: Links,
     /// What a trap costs here.
     pub(super) trap: TrapCost,
@@ -42,14 +42,14 @@ impl Hooked {
         }
         let mut probes = Probes::load(plan.limits, plan.probe_log)?;
         probes.configure(configuration(plan, subject), process_state(subject))?;
-        let multi = multi::supported(&doctor::kernel_release());
-        let programs = if multi { Some(Programs::load(&probes)?) } else { None };
-        let trap = programs.as_ref().map_or(Ok(TrapCost::default()), calibrate::trap_cost)?;
+        let multi = !plan.perf_events && multi::supported(&doctor::kernel_release());
+        let method = Method::load(&mut probes, multi)?;
+        let trap = calibrate::trap_cost(&method, &mut probes)?;
         probes.watch_process()?;
-        let links = Links::attach(&mut probes, &hooks.points, subject.process.pid(), programs)?;
+        let links = method.attach(&mut probes, &hooks.points, subject.process.pid())?;
         // The pid was resolved again when the links were made: it must still be the process that was looked into.
         subject.check()?;
-        Ok(Self { probes, links, trap, hooks })
+        Ok(Self { probes, method, links, trap, hooks })
     }
 
     /// Begins to count.

@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 
 use crate::drain::books::Hits;
 use crate::kernel;
-use crate::probe::attach::Links;
+use crate::probe::attach::Method;
 use crate::probe::calibrate::TrapCost;
+use crate::probe::load::Probes;
 
 /// Runs after which the mean is good enough and the measuring, which costs every BPF program of the host some 20 ns a run, is over.
 const RUNS_ENOUGH: u64 = 20_000;
@@ -23,9 +24,9 @@ impl Meter {
     }
 
     /// Looks whether enough is known.
-    pub(super) fn tick(&mut self, links: &Links) {
+    pub(super) fn tick(&mut self, method: &Method, probes: &mut Probes) {
         if self.stats.is_some() {
-            self.run_times = links.run_times();
+            self.run_times = method.run_times(probes);
             if self.run_times.iter().map(|(_, runs)| runs).sum::<u64>() >= RUNS_ENOUGH {
                 self.stats = None;
             }
@@ -33,8 +34,8 @@ impl Meter {
     }
 
     /// Ends the measuring.
-    pub(super) fn stop(&mut self, links: &Links) {
-        self.tick(links);
+    pub(super) fn stop(&mut self, method: &Method, probes: &mut Probes) {
+        self.tick(method, probes);
         self.stats = None;
     }
 

@@ -78,8 +78,11 @@ async fn recording(plan: &Plan) -> Result<()> {
     let mut recording = Recording::new(plan, &subject, &mut hooked.probes)?;
     let armed = hooked.arm(&subject)?;
     subject.release()?;
+    if plan.details {
+        hooked.hooks.points.iter().for_each(|point| say(plan, &format!("probe point: {point}")));
+    }
     say(plan, &hooked.headline(&subject));
-    let ended = recording.watch(&subject, &hooked, &mut signals, armed).await?;
+    let ended = recording.watch(&subject, &mut hooked, &mut signals, armed).await?;
     signals.next_one_aborts();
     hooked.probes.arm(false)?;
     let closed = Closed {
@@ -190,7 +193,7 @@ impl<'p> Recording<'p> {
     async fn watch(
         &mut self,
         subject: &Subject,
-        hooked: &Hooked,
+        hooked: &mut Hooked,
         signals: &mut Signals,
         armed: Armed,
     ) -> Result<Ended> {
@@ -240,12 +243,12 @@ impl<'p> Recording<'p> {
         ended
     }
 
-    fn tick(&mut self, subject: &Subject, hooked: &Hooked, armed: Armed) -> Result<()> {
+    fn tick(&mut self, subject: &Subject, hooked: &mut Hooked, armed: Armed) -> Result<()> {
         if let Some(rss_bytes) = subject.process.rss_bytes() {
             self.last_rss_bytes = rss_bytes;
         }
         self.histories.observe(&self.moment(&hooked.probes, armed.instant.elapsed().as_secs_f64())?);
-        self.meter.tick(&hooked.links);
+        self.meter.tick(&hooked.method, &mut hooked.probes);
         if let Some(messages) = &mut self.messages {
             messages.print();
         }
@@ -258,27 +261,25 @@ impl<'p> Recording<'p> {
 
     /// Takes the traps out, reads the books and joins everything into a story.
     fn finish(mut self, subject: &Subject, hooked: Hooked, armed: Armed, closed: Closed) -> Result<Story> {
-        self.meter.stop(&hooked.links);
         // The ring is read to its end: a stack may have come after the last wake-up.
         self.read_ring();
         if closed.ended == Ended::Exec {
             self.names.image_replaced();
         }
-        let Hooked { mut probes, links, trap, hooks } = hooked;
+        let Hooked { mut probes, method, links, trap, hooks } = hooked;
+        self.meter.stop(&method, &mut probes);
         // An interpreter that is ending frees what is to be looked at: then it is read first, and the traps wait.
         let links = if closed.ended == Ended::Finalizing {
             Some(links)
         } else {
-            links.detach(&mut probes);
+            drop(links);
             None
         };
         let books = self.books(&mut probes, closed)?;
         let facts = story::facts(self.plan, &books, &self.histories, &closed);
         let names = self.names.finish();
         let types = story::types(subject, &facts);
-        if let Some(links) = links {
-            links.detach(&mut probes);
-        }
+        drop(links);
         let hits = books::hits(&mut probes)?;
         let spent_ns = self.meter.spent_ns(hits, trap);
         let cost = Cost {

@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -125,9 +125,16 @@ impl Process {
     }
 
     /// Whether the pid still belongs to the process that was opened, and that one has not ended.
+    ///
+    /// The start time alone would not do: its clock ticks every 10 ms, and an heir of the pid can start in the tick in which the owner did.
+    /// The descriptor is the process's own and becomes readable when it ends.
     #[must_use]
     pub fn still_same(&self) -> bool {
-        read_stat(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && !stat.is_dead())
+        let mut ended = libc::pollfd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, ours; a timeout of 0 never waits.
+        let ready = unsafe { libc::poll(&raw mut ended, 1, 0) };
+        ready == 0
+            && read_stat(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && !stat.is_dead())
     }
 
     /// The process that has it under `ptrace`, if any.
@@ -307,6 +314,43 @@ mod tests {
         assert!(own.mappings().unwrap().iter().any(|mapping| mapping.path == own.exe()));
         assert!(all_pids().contains(&own.pid()) && own.namespace_pid() > 0 && own.pid_namespace().1 > 0);
         assert!(!hostname().is_empty());
+    }
+
+    /// A child with a pid of our choice (`clone3` with `set_tid`, as root), which ends when it is killed.
+    fn heir_of(pid: u32) -> u32 {
+        let wanted = pid.cast_signed();
+        // SAFETY: an all-zero `clone_args` asks for a plain fork.
+        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+        args.exit_signal = libc::SIGCHLD as u64;
+        args.set_tid = std::ptr::from_ref(&wanted) as u64;
+        args.set_tid_size = 1;
+        // SAFETY: the arguments are ours and live; the child only waits for its end, which needs no allocation and no lock.
+        let child = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+        if child == 0 {
+            loop {
+                // SAFETY: takes nothing.
+                unsafe { libc::pause() };
+            }
+        }
+        assert_eq!(child, i64::from(pid), "{}: this test must run as root", io::Error::last_os_error());
+        pid
+    }
+
+    #[test]
+    fn the_heir_of_a_pid_is_not_mistaken_for_its_owner() {
+        let mut first = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::open(first.id()).unwrap();
+        assert!(process.still_same());
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let heir = heir_of(process.pid());
+        let seen = (process.still_same(), process.mappings().is_err());
+        // SAFETY: the pid is that of a child of ours that nobody has waited for.
+        unsafe {
+            libc::kill(heir.cast_signed(), libc::SIGKILL);
+            libc::waitpid(heir.cast_signed(), std::ptr::null_mut(), 0);
+        }
+        assert_eq!(seen, (false, true), "(the heir is taken for the owner, its mappings are refused)");
     }
 
     #[test]
