@@ -12,7 +12,7 @@ use crate::limits::{CODE_CHUNK, FRAME_CHUNK, MAX_DEPTH};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
 
-/// Memory of the target, by address.
+/// Memory of the target, by address. Addresses come from the target and wrap rather than overflow: a wild one is a fault like any other.
 pub trait UserMemory {
     /// Reads one word.
     ///
@@ -85,14 +85,14 @@ pub fn innermost<M: UserMemory>(
         return Ok(0);
     }
     let tstate = memory.word(tstate_slot)?;
-    if tstate == 0 || memory.word(tstate + layout.tstate_native_thread_id as u64)? != tid as u64 {
+    if tstate == 0 || memory.word(tstate.wrapping_add(layout.tstate_native_thread_id as u64))? != tid as u64 {
         return Ok(0);
     }
-    let cframe = memory.word(tstate + layout.tstate_cframe as u64)?;
+    let cframe = memory.word(tstate.wrapping_add(layout.tstate_cframe as u64))?;
     if cframe == 0 {
         return Ok(0);
     }
-    memory.word(cframe + layout.cframe_current_frame as u64)
+    memory.word(cframe.wrapping_add(layout.cframe_current_frame as u64))
 }
 
 /// One step: reads the frame at `address` into `scratch`, its identity into `out`, and returns the caller's frame (0 at the end).
@@ -109,15 +109,15 @@ pub fn step<M: UserMemory>(
     scratch: &mut Scratch,
     out: &mut PyFrame,
 ) -> Result<u64, Fault> {
-    memory.fill(address + layout.frame_at as u64, layout.frame_len, &mut scratch.frame)?;
+    memory.fill(address.wrapping_add(layout.frame_at as u64), layout.frame_len, &mut scratch.frame)?;
     let code = field(&scratch.frame, layout.frame_code);
     let instr = field(&scratch.frame, layout.frame_instr);
     let entry = field(&scratch.frame, layout.frame_entry_word) >> (layout.frame_entry_shift & 63);
     out.code = code;
-    out.instr_bytes = instr.wrapping_sub(code + layout.code_bytecode as u64) as i32;
+    out.instr_bytes = instr.wrapping_sub(code.wrapping_add(layout.code_bytecode as u64)) as i32;
     out.flags = (entry & 1) as u32 * PyFrame::ENTRY;
     out.fingerprint = 0;
-    if memory.fill(code + layout.code_at as u64, CODE_CHUNK as u32, &mut scratch.code).is_ok() {
+    if memory.fill(code.wrapping_add(layout.code_at as u64), CODE_CHUNK as u32, &mut scratch.code).is_ok() {
         out.fingerprint = fingerprint(&scratch.code);
     } else {
         out.flags |= PyFrame::FAULTED;

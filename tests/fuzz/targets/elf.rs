@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(elf) = Elf::parse(file.to_vec()) else { return };
     let begins = elf.segments().iter().map(|segment| segment.vaddr);
     for vaddr in begins.chain([address, address & 0xffff]).collect::<Vec<_>>() {
-        ask(&elf, vaddr, file.len());
+        ask(&elf, vaddr, file);
     }
     let _ = (elf.build_id(), elf.needed(), elf.soname(), elf.interpreter());
     for name in ["_PyRuntime", "Py_Version", "PyObject_Malloc", "main", ""] {
@@ -25,15 +25,16 @@ fuzz_target!(|data: &[u8]| {
 });
 
 /// Asks everything that can be asked about an address.
-fn ask(elf: &Elf, vaddr: u64, file_len: usize) {
-    let offset = elf.file_offset(vaddr);
+fn ask(elf: &Elf, vaddr: u64, file: &[u8]) {
     if elf.is_code(vaddr) {
         assert!(elf.segments().iter().any(|segment| segment.executable));
     }
-    if let Some(bytes) = elf.at(vaddr, 16) {
-        assert_eq!(bytes.len(), 16);
-        assert!(offset.is_some_and(|offset| offset < file_len as u64));
+    assert!(elf.at(vaddr, 16).is_none_or(|bytes| bytes.len() == 16));
+    if let Some(begin) = elf.at(vaddr, 1) {
+        // Of several segments with this address, it is the first in both.
+        let offset = elf.file_offset(vaddr).expect("a byte that can be read is somewhere");
+        assert_eq!(begin.first(), file.get(offset as usize));
     }
-    let _ = (elf.executable_vaddr(vaddr), elf.pointer_at(vaddr), elf.name_at(vaddr));
+    let _ = (elf.file_offset(vaddr), elf.executable_vaddr(vaddr), elf.pointer_at(vaddr), elf.name_at(vaddr));
     let _ = (elf.at(vaddr, vaddr), elf.code(Symbol { address: vaddr, size: vaddr }, LIMIT));
 }

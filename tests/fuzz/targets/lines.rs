@@ -17,6 +17,9 @@ fuzz_target!(|data: &[u8]| {
     for unit in 0..past.min(64) {
         let line = line_of(table, first_line, unit);
         let longer = [table, &[0xe8, 0]].concat();
-        assert!(line.is_none() || line_of(&longer, first_line, unit) == line, "the end of a table changed its start");
+        assert!(
+            line.is_none() || line_of(&longer, first_line, unit) == line,
+            "the end of a table changed its start"
+        );
     }
 });

@@ -21,14 +21,21 @@ fuzz_target!(|data: &[u8]| {
     let mut out = Vec::new();
     let readable = memory.read_many(&[start, 0, u64::MAX], 8, &mut out);
     assert_eq!((readable.len(), out.len()), (3, 24));
+    let innermost = walk::innermost(&memory, &LAYOUT.walk, start, 1).unwrap_or(0);
+    let mut names = CodeNames::new(memory.clone(), &LAYOUT);
+    for frame in [innermost, start] {
+        walk_and_name(&memory, frame, &mut names);
+    }
+});
+
+/// Walks from a frame that may be anything.
+fn walk_and_name(memory: &Recorded, innermost: u64, names: &mut CodeNames<Recorded>) {
     let mut frames = [PyFrame::default(); MAX_DEPTH];
-    let innermost = walk::innermost(&memory, &LAYOUT.walk, start, 1).unwrap_or(start);
     let mut scratch = Scratch::default();
-    let walked = walk::walk(&memory, &LAYOUT.walk, innermost, u32::MAX, 0, &mut scratch, &mut frames);
+    let walked = walk::walk(memory, &LAYOUT.walk, innermost, u32::MAX, 0, &mut scratch, &mut frames);
     assert!(walked.depth as usize <= MAX_DEPTH && walked.id != 0);
-    let mut names = CodeNames::new(memory, &LAYOUT);
     for frame in &frames[..walked.depth as usize] {
         let named = names.name(frame);
         assert!(!named.gone || named.frame.line.is_none());
     }
-});
+}

@@ -1,7 +1,6 @@
-"""Code that is made while the program runs: class bodies, `exec`, `eval`, decorators, descriptors, attribute hooks, imports."""
+"""Code that is made while the program runs: class bodies, `exec`, `eval`, decorators, metaclasses, attribute hooks."""
 
 import os
-import sys
 
 from blocked import tell
 
@@ -37,8 +36,6 @@ def far_down():
 
 far_down()
 """
-
-sys.setrecursionlimit(900)
 
 
 class Outer:

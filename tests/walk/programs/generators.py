@@ -39,4 +39,7 @@ async def with_block():
         pass
 
 
-with_block().send(None)
+try:
+    with_block().send(None)
+except StopIteration:
+    pass

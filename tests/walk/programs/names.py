@@ -18,11 +18,11 @@ class 名前:
         return функция()
 
 
-def 𝒻():
+def 𐎠():
     return 名前().方法()
 
 
 long_name = "l" + "o" * 3000 + "ng"
-space = {"f": 𝒻}
+space = {"f": 𐎠}
 exec(compile(f"def {long_name}():\n    return f()\n", "/tmp/имя 𝄞 é.py", "exec"), space)
 space[long_name]()

@@ -105,6 +105,14 @@ fn only_the_running_thread_has_frames() {
     assert_eq!(innermost(&memory, &LAYOUT, 0x5000, 77), Err(Fault));
 }
 
+#[test]
+fn a_wild_pointer_is_a_fault() {
+    let mut frames = [PyFrame::default(); MAX_DEPTH];
+    let walked = walk(&chain(1), &LAYOUT, u64::MAX, 64, 0, &mut Scratch::default(), &mut frames);
+    assert_eq!((walked.depth, walked.end), (0, WalkEnd::Fault));
+    assert_eq!(innermost(&chain(1), &LAYOUT, u64::MAX, 77), Err(Fault));
+}
+
 proptest! {
     #[test]
     fn a_cycle_of_frames_ends(start in 1u64..4) {
