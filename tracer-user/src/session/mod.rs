@@ -89,7 +89,8 @@ async fn recording(plan: &Plan) -> Result<()> {
         ended,
         seconds: armed.instant.elapsed().as_secs_f64(),
         now_ns: clock::monotonic_ns(),
-        rss_bytes: subject.process.rss_bytes(),
+        // An interpreter that is ending gives its memory back while we look: the last tick knows better.
+        rss_bytes: if ended == Ended::Finalizing { None } else { subject.process.rss_bytes() },
     };
     say(plan, &format!("{}; taking the probes out and reading the books", ended.words()));
     publish(plan, &recording.finish(&subject, hooked, armed, closed)?)
