@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 
 use serde::Serialize;
 
+use super::lines::{Line, lines};
 use super::story::Story;
 use crate::error::{Context, Result};
 
@@ -16,6 +17,8 @@ struct Report<'a> {
     schema: &'static str,
     #[serde(flatten)]
     story: &'a Story,
+    /// The sites again, summed up by line.
+    lines: Vec<Line>,
 }
 
 /// Writes the story as one indented JSON document, with a newline at the end.
@@ -25,7 +28,8 @@ struct Report<'a> {
 pub fn write(story: &Story, out: &mut dyn Write) -> Result<()> {
     let what = "cannot write the JSON report";
     let mut out = BufWriter::new(out);
-    serde_json::to_writer_pretty(&mut out, &Report { schema: SCHEMA, story }).context(what)?;
+    serde_json::to_writer_pretty(&mut out, &Report { schema: SCHEMA, story, lines: lines(story) })
+        .context(what)?;
     out.write_all(b"\n").and_then(|()| out.flush()).context(what)
 }
 

@@ -12,6 +12,7 @@ pub mod archive;
 pub mod flame;
 pub mod folded;
 pub mod json;
+pub mod lines;
 pub mod plain;
 pub mod processes;
 pub mod story;

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::heap::order::Sort;
 use crate::heap::spread::Spread;
-use crate::heap::verdict::{Verdict, rank};
+use crate::heap::verdict::Verdict;
+use crate::report::lines::sort_worst_first;
 use crate::symbol::Frame;
 
 /// One recording.
@@ -172,9 +173,7 @@ impl Story {
     pub fn sort(&mut self, sort: Sort) {
         let growth = |site: &Site| site.growth_bytes_per_second;
         match sort {
-            Sort::Worst => self.sites.sort_by(|one, other| {
-                rank(other.live_bytes, other.verdict).total_cmp(&rank(one.live_bytes, one.verdict))
-            }),
+            Sort::Worst => sort_worst_first(&mut self.sites),
             Sort::Bytes => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_bytes)),
             Sort::Blocks => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_blocks)),
             Sort::Growth => self.sites.sort_by(|one, other| growth(other).total_cmp(&growth(one))),

@@ -3,14 +3,18 @@
 
 use std::io::Write;
 
+use super::lines::lines;
 use super::story::{Site, Story};
-use super::{Style, units};
+use super::{Style, plain, units};
 use crate::error::{Context, Result};
-use page::Page;
+use page::{Ink, Page};
 
 mod head;
 mod page;
 mod site;
+
+/// Lines in the table.
+const LINES: usize = 5;
 
 /// Writes the text report.
 ///
@@ -32,6 +36,7 @@ fn page(story: &Story, style: &Style) -> String {
         nothing(&mut page, story);
         return page.into_text();
     }
+    worst_lines(&mut page, story);
     let top = if style.top == 0 { worth.len() } else { style.top.min(worth.len()) };
     page.heading(&format!("Worst sites ({top} of {})", worth.len()));
     for (at, site) in worth.iter().take(top).enumerate() {
@@ -40,6 +45,41 @@ fn page(story: &Story, style: &Style) -> String {
     }
     rest(&mut page, story, &worth[top..], worth.len(), quiet.len());
     page.into_text()
+}
+
+/// The worst lines in a table, where that says more than the sites below: a line may be reached by many stacks.
+fn worst_lines(page: &mut Page, story: &Story) {
+    let all = lines(story);
+    if all.is_empty() {
+        return;
+    }
+    let shown = LINES.min(all.len());
+    page.heading(&format!("Lines that keep the most alive ({shown} of {})", all.len()));
+    page.blank();
+    for line in all.iter().take(shown) {
+        let (word, ink, _) = site::judged(line.verdict);
+        let figures = format!(
+            "{:>10}  {:>6}  {:>14}  ",
+            units::bytes(line.live_bytes),
+            units::share(line.live_bytes, story.totals.live_bytes),
+            units::rate(line.growth_bytes_per_second),
+        );
+        let function = line.function.as_deref().unwrap_or("[no frames]");
+        let number = line.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let taken = 9 + plain::columns(&figures) + plain::columns(function) + 2 + number.len();
+        let file =
+            plain::shorten_path(line.file.as_deref().unwrap_or_default(), page.width.saturating_sub(taken));
+        let verdict = format!("{word:<9}");
+        page.line(&[
+            (ink, &verdict),
+            (Ink::Plain, &figures),
+            (Ink::Strong, function),
+            (Ink::Plain, "  "),
+            (Ink::Plain, &file),
+            (Ink::Plain, &number),
+        ]);
+    }
+    page.blank();
 }
 
 /// One line for what `--top` hides and one for the sites that keep nothing.

@@ -3,6 +3,7 @@
 use super::page::{Ink, Page};
 use super::site;
 use crate::heap::verdict::Verdict;
+use crate::report::lines::lines;
 use crate::report::story::{LossCount, Story};
 use crate::report::{plain, units};
 
@@ -116,29 +117,32 @@ fn lost(page: &mut Page, losses: &[LossCount]) {
     }
 }
 
-/// The report in one line.
+/// The report in one line: the worst leaking line, or what else there is to say.
 fn answer(page: &mut Page, story: &Story) {
     let all = story.totals.live_bytes;
-    let of = |verdict| story.sites.iter().filter(move |site| site.verdict == verdict && site.live_blocks > 0);
-    if let Some(leak) = of(Verdict::Leak).max_by_key(|site| site.live_bytes) {
-        let others = of(Verdict::Leak).count() as u64 - 1;
-        let others = match others {
+    let lines = lines(story);
+    let mut leaks = lines.iter().filter(|line| line.verdict == Verdict::Leak);
+    let leak = leaks.next().and_then(|leak| Some((leak, story.sites.iter().find(|site| leak.holds(site))?)));
+    if let Some((leak, site)) = leak {
+        // A line that keeps next to nothing is no news, whatever its history looks like.
+        let others = match leaks.filter(|line| line.live_bytes >= all / 100).count() as u64 {
             0 => String::new(),
             others => format!(
                 "; {} {} like a leak",
-                units::plural(others, "more site"),
+                units::plural(others, "more line"),
                 if others == 1 { "looks" } else { "look" }
             ),
         };
         let text = format!(
             "{} keeps {} alive ({} of live bytes), {}{others}",
-            site::headline(leak, page.width / 2),
+            site::headline(site, page.width / 2),
             units::bytes(leak.live_bytes),
             units::share(leak.live_bytes, all),
             units::rate(leak.growth_bytes_per_second),
         );
         return page.row(0, "LEAK", Ink::Alarm, &text);
     }
+    let of = |verdict| story.sites.iter().filter(move |site| site.verdict == verdict && site.live_blocks > 0);
     let open_bytes = of(Verdict::Unknown).fold(0, |sum: u64, site| sum.saturating_add(site.live_bytes));
     if open_bytes > all / 10 {
         let text = format!(

@@ -3,6 +3,7 @@
 use super::page::{Ink, Page};
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
+use crate::report::lines::leaking;
 use crate::report::story::{Ints, Site, TypeCount};
 use crate::report::{plain, units};
 use crate::symbol::{Frame, FrameKind};
@@ -16,14 +17,19 @@ const INDENT: usize = 4;
 /// What points at the leaking line; as wide as [`INDENT`].
 const ARROW: &str = "==> ";
 
-pub(super) fn write(page: &mut Page, rank: usize, site: &Site, all_live_bytes: u64) {
-    let (word, ink, why) = match site.verdict {
+/// A verdict's word, its ink and what it means.
+pub(super) const fn judged(verdict: Verdict) -> (&'static str, Ink, &'static str) {
+    match verdict {
         Verdict::Leak => ("LEAK", Ink::Alarm, "grows steadily to the end; what is old does not die"),
         Verdict::Cache => ("CACHE", Ink::Strong, "filled, then stopped growing"),
         Verdict::Plateau => ("PLATEAU", Ink::Strong, "bounded: blocks come and go"),
         Verdict::Churn => ("CHURN", Ink::Strong, "nearly all that is allocated is freed"),
         Verdict::Unknown => ("UNKNOWN", Ink::Strong, "too early or too uneven for a verdict"),
-    };
+    }
+}
+
+pub(super) fn write(page: &mut Page, rank: usize, site: &Site, all_live_bytes: u64) {
+    let (word, ink, why) = judged(site.verdict);
     let (bytes, blocks) = (units::bytes(site.live_bytes), units::plural(site.live_blocks, "block"));
     let live = if site.live_blocks == 0 {
         "nothing live; only calls of PyLong_FromLong".to_owned()
@@ -160,27 +166,8 @@ fn stack(page: &mut Page, site: &Site) {
     }
 }
 
-/// Which frame to point at: the innermost one that is Python, or native code with a line that is not the interpreter's own; else the
-/// innermost of all.
-fn leaking(stack: &[Frame]) -> Option<usize> {
-    let own = |frame: &Frame| match frame.kind {
-        FrameKind::Python => true,
-        FrameKind::Native => frame.line.is_some() && !frame.module.as_deref().is_some_and(is_interpreter),
-    };
-    stack.iter().position(own).or((!stack.is_empty()).then_some(0))
-}
-
-/// The file is CPython's or the C library's.
-fn is_interpreter(module: &str) -> bool {
-    let name = module.rsplit('/').next().unwrap_or(module);
-    name.starts_with("libpython")
-        || name.starts_with("python")
-        || name.starts_with("libc.so")
-        || name.starts_with("libc-")
-}
-
 /// Where a frame is, in at most `room` columns if its paths can be cut so far: `file:line [module]`.
-fn place(frame: &Frame, room: usize) -> String {
+pub(super) fn place(frame: &Frame, room: usize) -> String {
     let line = frame.line.map(|line| format!(":{line}")).unwrap_or_default();
     let inlined = if frame.inlined { " (inlined)" } else { "" };
     let file = frame.file.as_deref().unwrap_or_default();
