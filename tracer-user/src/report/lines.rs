@@ -59,29 +59,6 @@ pub fn lines(story: &Story) -> Vec<Line> {
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// Puts the sites of the worst line first, and each line's sites worst first.
-pub(super) fn sort_worst_first(sites: &mut [Site]) {
-    let mut weights: HashMap<Place<'_>, f64> = HashMap::new();
-    for site in sites.iter() {
-        *weights.entry(place(site)).or_default() += weight(site);
-    }
-    let of_line: Vec<f64> =
-        sites.iter().map(|site| weights.get(&place(site)).copied().unwrap_or(0.0)).collect();
-    // Lines of equal weight must not mix their sites: the order of their first sites decides.
-    let mut first_of = HashMap::new();
-    let firsts: Vec<usize> =
-        sites.iter().enumerate().map(|(at, site)| *first_of.entry(place(site)).or_insert(at)).collect();
-    let mut order: Vec<usize> = (0..sites.len()).collect();
-    order.sort_by(|&one, &other| {
-        of_line[other]
-            .total_cmp(&of_line[one])
-            .then(firsts[one].cmp(&firsts[other]))
-            .then(weight(&sites[other]).total_cmp(&weight(&sites[one])))
-    });
-    let sorted: Vec<Site> = order.into_iter().map(|at| sites[at].clone()).collect();
-    sites.clone_from_slice(&sorted);
-}
-
 /// Which frame to point at: the innermost one that is Python, or native code with a line that is not the interpreter's own; else the
 /// innermost of all.
 pub(super) fn leaking(stack: &[Frame]) -> Option<usize> {
@@ -165,14 +142,6 @@ mod tests {
         assert_eq!((helper.function.as_deref(), helper.line, helper.sites), (Some("helper"), Some(7), 20));
         assert_eq!((helper.live_bytes, helper.live_blocks, helper.verdict), (20_000, 200, Verdict::Leak));
         assert_eq!((lines.len(), lines[1].live_bytes), (2, 5000));
-    }
-
-    #[test]
-    fn the_sites_of_the_worst_line_come_first() {
-        let mut story = scattered();
-        sort_worst_first(&mut story.sites);
-        assert!(story.sites[..20].iter().all(|site| site.stack[0].function == "helper"));
-        assert_eq!(story.sites[20].live_bytes, 5000);
     }
 
     #[test]

@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::heap::order::Sort;
 use crate::heap::spread::Spread;
-use crate::heap::verdict::Verdict;
-use crate::report::lines::sort_worst_first;
+use crate::heap::verdict::{Verdict, rank};
 use crate::symbol::Frame;
 
 /// One recording.
@@ -173,7 +172,9 @@ impl Story {
     pub fn sort(&mut self, sort: Sort) {
         let growth = |site: &Site| site.growth_bytes_per_second;
         match sort {
-            Sort::Worst => sort_worst_first(&mut self.sites),
+            Sort::Worst => self.sites.sort_by(|one, other| {
+                rank(other.live_bytes, other.verdict).total_cmp(&rank(one.live_bytes, one.verdict))
+            }),
             Sort::Bytes => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_bytes)),
             Sort::Blocks => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_blocks)),
             Sort::Growth => self.sites.sort_by(|one, other| growth(other).total_cmp(&growth(one))),

@@ -97,7 +97,7 @@ pub(super) fn tell(
     let (types, types_unread) = types;
     let sites = facts.into_iter().zip(types).map(|(facts, types)| site(facts, types, frame.names)).collect();
     let Frame { plan, subject, armed, closed, hooks, .. } = frame;
-    let mut story = Story {
+    Story {
         target: Target {
             pid: subject.process.pid(),
             python: subject.python.version.to_string(),
@@ -124,10 +124,7 @@ pub(super) fn tell(
             .collect(),
         losses: losses(books, frame.names.gone, types_unread),
         sites,
-    };
-    // Now that the sites have names, the sites of one line can stand together.
-    story.sort(plan.sort);
-    story
+    }
 }
 
 fn totals(books: &Books, armed: &Armed, closed: &Closed) -> Totals {
