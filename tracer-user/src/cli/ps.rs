@@ -6,6 +6,7 @@ use tracer_common::domain::Domain;
 
 use crate::error::Result;
 use crate::probe::sites;
+use crate::report::plain;
 use crate::report::processes::{self, ProcessRow};
 use crate::target::memory::Memory;
 use crate::target::process::Process;
@@ -31,7 +32,7 @@ pub(super) fn table(as_json: bool) -> Result<String> {
             "{:>7}  {version:<8} {:<8} {hooks:<10} {}",
             row.pid,
             row.build,
-            row.command.join(" ")
+            plain::clean(&row.command.join(" "))
         );
         if !row.complete {
             let _ = writeln!(text, "{:>7}  {}", "", row.reason);

@@ -45,7 +45,9 @@ impl Sort {
         let blocks = one.live_blocks.cmp(&other.live_blocks);
         let first = match self {
             Self::Worst => {
-                rank(one.live_bytes, one.verdict).total_cmp(&rank(other.live_bytes, other.verdict))
+                let score =
+                    |site: &SiteFacts| rank(site.live_bytes, site.verdict, site.growth_bytes_per_second);
+                score(one).total_cmp(&score(other))
             }
             Self::Bytes => one.live_bytes.cmp(&other.live_bytes),
             Self::Blocks => blocks,
@@ -86,7 +88,7 @@ mod tests {
         let mut sites = [
             site(1, 1000, 10, 0.0, Verdict::Cache),
             site(2, 800, 30, 5.0, Verdict::Leak),
-            site(3, 5000, 20, -1.0, Verdict::Churn),
+            site(3, 2000, 20, -1.0, Verdict::Churn),
             site(5, 800, 30, 5.0, Verdict::Leak),
             site(4, 800, 30, 5.0, Verdict::Leak),
         ];
@@ -96,7 +98,7 @@ mod tests {
 
     #[test]
     fn each_order_puts_its_own_first() {
-        assert_eq!(order(Sort::Worst), [2, 4, 5, 1, 3], "1 and 3 tie at 500, 1 grows more");
+        assert_eq!(order(Sort::Worst), [2, 4, 5, 1, 3], "1 and 3 tie at 10, 1 grows more");
         assert_eq!(order(Sort::Bytes), [3, 1, 2, 4, 5]);
         assert_eq!(order(Sort::Blocks), [2, 4, 5, 3, 1]);
         assert_eq!(order(Sort::Growth), [2, 4, 5, 1, 3]);

@@ -49,23 +49,28 @@ impl Verdict {
         }
     }
 
-    /// How much of a site's live bytes counts when sites are put in order, 0.1 to 1.0. What is not known counts in full.
+    /// How much of a site's live bytes counts when sites are put in order. What leaks, or grows and has no verdict yet, counts in full; what
+    /// has stopped growing counts little, but enough that a big site which was judged wrongly is not lost among crumbs.
     #[must_use]
-    pub const fn weight(self) -> f64 {
+    pub fn weight(self, is_growing: bool) -> f64 {
         match self {
-            Self::Leak | Self::Unknown => 1.0,
-            Self::Cache => 0.5,
-            Self::Plateau => 0.25,
-            Self::Churn => 0.1,
+            Self::Leak => 1.0,
+            Self::Unknown if is_growing => 1.0,
+            Self::Unknown | Self::Cache | Self::Plateau => 0.01,
+            Self::Churn => 0.005,
         }
     }
 }
 
-/// The score of a site, in bytes: its live bytes, discounted by how little the verdict looks like a leak. At most by ten, so
-/// that a wrong verdict never hides a big site.
+/// A site grows if it gains at least this share of its live bytes a second.
+const GROWING_SHARE_PER_SECOND: f64 = 0.001;
+
+/// The score of a site, in bytes: its live bytes, discounted by how little it looks like a leak ([`Verdict::weight`]). Where nothing grows any
+/// more, as after a burst, everything is discounted alike and the live bytes decide.
 #[must_use]
-pub fn rank(live_bytes: u64, verdict: Verdict) -> f64 {
-    live_bytes as f64 * verdict.weight()
+pub fn rank(live_bytes: u64, verdict: Verdict, growth_bytes_per_second: f64) -> f64 {
+    let is_growing = growth_bytes_per_second > live_bytes as f64 * GROWING_SHARE_PER_SECOND;
+    live_bytes as f64 * verdict.weight(is_growing)
 }
 
 /// What [`judge`] found.

@@ -84,7 +84,7 @@ fn place(site: &Site) -> Place<'_> {
 }
 
 fn weight(site: &Site) -> f64 {
-    rank(site.live_bytes, site.verdict)
+    rank(site.live_bytes, site.verdict, site.growth_bytes_per_second)
 }
 
 fn sum(place: Place<'_>, sites: &[&Site]) -> Line {

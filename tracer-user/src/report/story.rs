@@ -172,9 +172,10 @@ impl Story {
     pub fn sort(&mut self, sort: Sort) {
         let growth = |site: &Site| site.growth_bytes_per_second;
         match sort {
-            Sort::Worst => self.sites.sort_by(|one, other| {
-                rank(other.live_bytes, other.verdict).total_cmp(&rank(one.live_bytes, one.verdict))
-            }),
+            Sort::Worst => {
+                let score = |site: &Site| rank(site.live_bytes, site.verdict, growth(site));
+                self.sites.sort_by(|one, other| score(other).total_cmp(&score(one)));
+            }
             Sort::Bytes => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_bytes)),
             Sort::Blocks => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_blocks)),
             Sort::Growth => self.sites.sort_by(|one, other| growth(other).total_cmp(&growth(one))),

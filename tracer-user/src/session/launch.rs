@@ -84,7 +84,7 @@ impl Launched {
             if !libc::WIFSTOPPED(status) {
                 return Err(Error::new(
                     Kind::Target,
-                    format!("{shown} ended without having started a CPython"),
+                    format!("{shown} ended without having become a CPython"),
                 )
                 .next("give the interpreter itself, as in `unshed record -- python3 app.py`"));
             }

@@ -104,7 +104,7 @@ fn publish(plan: &Plan, story: &Story) -> Result<()> {
     if let Some(output) = &plan.output {
         let style = report::Style { color: false, ..plan.style };
         output.save(story, &style)?;
-        say(plan, &format!("wrote {}", output.path().display()));
+        say(plan, &format!("wrote {}", report::plain::clean(&output.path().display().to_string())));
     }
     Ok(())
 }

@@ -31,6 +31,10 @@ pub(super) fn facts(plan: &Plan, books: &Books, histories: &Histories, closed: &
     };
     // A site that was entered but never kept a block (its blocks were refused) says nothing.
     facts.retain(|site| site.allocated_blocks > 0 || site.ints.is_some());
+    if plan.older.is_some() {
+        // A site whose blocks are all too young has nothing to say to who asked for the old ones.
+        facts.retain(|site| site.live_blocks > 0);
+    }
     plan.sort.sort(&mut facts);
     facts
 }
@@ -95,7 +99,8 @@ pub(super) fn tell(
     types: (Vec<Vec<TypeCount>>, u64),
 ) -> Story {
     let (types, types_unread) = types;
-    let sites = facts.into_iter().zip(types).map(|(facts, types)| site(facts, types, frame.names)).collect();
+    let sites: Vec<Site> =
+        facts.into_iter().zip(types).map(|(facts, types)| site(facts, types, frame.names)).collect();
     let Frame { plan, subject, armed, closed, hooks, .. } = frame;
     Story {
         target: Target {
@@ -116,10 +121,15 @@ pub(super) fn tell(
             reason: hooks.completeness.reason.clone(),
         },
         cost: frame.cost.clone(),
-        totals: totals(books, armed, closed),
+        totals: totals(books, &sites, armed, closed),
         notes: plan
             .older
-            .map(|age| format!("live counts only blocks older than {} s", age.as_secs_f64()))
+            .map(|age| {
+                let age = age.as_secs_f64();
+                format!(
+                    "live counts only blocks older than {age} s: allocated = freed + live + what is younger"
+                )
+            })
             .into_iter()
             .collect(),
         losses: losses(books, frame.names.gone, types_unread),
@@ -127,7 +137,7 @@ pub(super) fn tell(
     }
 }
 
-fn totals(books: &Books, armed: &Armed, closed: &Closed) -> Totals {
+fn totals(books: &Books, sites: &[Site], armed: &Armed, closed: &Closed) -> Totals {
     let sums = books::totals(books);
     let rss_start_bytes = armed.rss_bytes.unwrap_or(0);
     Totals {
@@ -135,8 +145,9 @@ fn totals(books: &Books, armed: &Armed, closed: &Closed) -> Totals {
         allocated_blocks: sums.allocated_blocks,
         freed_bytes: sums.freed_bytes,
         freed_blocks: sums.freed_blocks,
-        live_bytes: sums.live_bytes,
-        live_blocks: sums.live_blocks,
+        // The sites' own sums: with --older they hold less than was allocated and not freed.
+        live_bytes: sites.iter().map(|site| site.live_bytes).sum(),
+        live_blocks: sites.iter().map(|site| site.live_blocks).sum(),
         rss_start_bytes,
         // A target that has ended was last seen at the last tick.
         rss_end_bytes: closed.rss_bytes.unwrap_or(books.last.rss_bytes),

@@ -146,7 +146,8 @@ impl Code {
             kind: FrameKind::Python,
             function: self.function.clone(),
             file: Some(self.file.clone()),
-            line: line_of(&self.table, self.first_line, instr_bytes.div_euclid(2)),
+            // Instructions without a line (the making of cells, the start of a generator) stand at the head of their function.
+            line: line_of(&self.table, self.first_line, instr_bytes.div_euclid(2)).or(Some(self.first_line)),
             module: None,
             inlined: false,
         };

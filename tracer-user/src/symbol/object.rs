@@ -27,6 +27,9 @@ const MOST_REFERENCES: u64 = 1 << 40;
 /// Types that are remembered, positive and negative answers together.
 const CACHE_LIMIT: usize = 1 << 20;
 
+/// How far up the types of types are followed; `type` is its own, so real ones never end.
+const METATYPES: usize = 3;
+
 /// Names that are kept; a program that makes more classes than this gets no new ones.
 const NAMES_LIMIT: usize = 1 << 16;
 
@@ -114,14 +117,18 @@ impl<M: Bytes> TypeNames<M> {
         id
     }
 
-    /// The name of what is at an address, if that is a type: its own type is a type of types, and its name is text.
+    /// The name of what is at an address, if that is a type. Its own type must be a type of types, and that one's type too, and that one's:
+    /// any stale block holds pointers to objects, objects have types, and one flag alone may be a chance bit of something else.
     fn read_type(&self, address: u64) -> Result<String, Fault> {
         let objects = &self.objects;
         let word =
             |address: u64, offset: u64| self.memory.read_u64(address.checked_add(offset).ok_or(Fault)?);
-        let metatype = word(address, objects.ob_type)?;
-        if word(metatype, objects.tp_flags)? & TYPE_SUBCLASS == 0 {
-            return Err(Fault);
+        let mut metatype = address;
+        for _ in 0..METATYPES {
+            metatype = word(metatype, objects.ob_type)?;
+            if metatype % 8 != 0 || word(metatype, objects.tp_flags)? & TYPE_SUBCLASS == 0 {
+                return Err(Fault);
+            }
         }
         let name = self.c_string(word(address, objects.tp_name)?)?;
         // A class made by a `class` statement has its bare name there and knows its qualified one; one made by
@@ -129,7 +136,7 @@ impl<M: Bytes> TypeNames<M> {
         if word(address, objects.tp_flags)? & HEAP_TYPE != 0 && !name.contains('.') {
             let qualified = word(address, objects.ht_qualname);
             let qualified = qualified.and_then(|text| read_str(&self.memory, objects, text, NAME as u64));
-            return Ok(qualified.ok().filter(|name| printable(name)).unwrap_or(name));
+            return Ok(qualified.map_or(name, |name| printable(&name)));
         }
         Ok(name)
     }
@@ -145,11 +152,11 @@ impl<M: Bytes> TypeNames<M> {
             let end = piece.iter().position(|byte| *byte == 0);
             text.extend_from_slice(&piece[..end.unwrap_or(piece.len())]);
             if end.is_some() {
-                let text = String::from_utf8(text).map_err(|_| Fault)?;
-                return if printable(&text) { Ok(text) } else { Err(Fault) };
+                break;
             }
         }
-        Err(Fault)
+        text.truncate(NAME);
+        if text.is_empty() { Err(Fault) } else { Ok(printable(&String::from_utf8_lossy(&text))) }
     }
 
     fn intern(&mut self, name: String) -> Option<TypeId> {
@@ -188,8 +195,9 @@ impl<M: Bytes> TypeNames<M> {
     }
 }
 
-fn printable(name: &str) -> bool {
-    !name.is_empty() && !name.chars().any(char::is_control)
+/// The name with U+FFFD for control characters: a class may be called anything.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn word(head: &[u8], at: u64) -> Option<u64> {

@@ -292,7 +292,7 @@ pub(super) fn unreadable(pid: u32, cause: &io::Error) -> Error {
     match cause.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => {
             Error::new(Kind::Privilege, format!("process {pid} may not be looked into: {cause}"))
-                .next("run unshed as root, or with CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON")
+                .next("run unshed as root, outside any sandbox that forbids it, or with CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON")
         }
         _ if !proc_path(pid, "stat").exists() => missing(pid),
         Some(libc::ESRCH | libc::ENOENT) => gone(pid),

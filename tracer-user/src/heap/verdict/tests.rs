@@ -131,9 +131,10 @@ fn too_little_says_nothing() {
 
 #[test]
 fn a_verdict_never_hides_a_big_site() {
-    assert!(rank(11_000_000, Verdict::Churn) > rank(1_000_000, Verdict::Leak));
-    assert!(rank(1_000_000, Verdict::Leak) > rank(1_900_000, Verdict::Cache));
-    assert_eq!(rank(1_000, Verdict::Unknown), rank(1_000, Verdict::Leak));
+    assert!(rank(30_000_000, Verdict::Cache, 0.0) > rank(100_000, Verdict::Leak, 1000.0));
+    assert!(rank(88_000, Verdict::Leak, 21_700.0) > rank(4_000_000, Verdict::Unknown, 0.0));
+    assert!(rank(88_000, Verdict::Leak, 21_700.0) > rank(3_100_000, Verdict::Cache, -10.0));
+    assert_eq!(rank(1_000, Verdict::Unknown, 50.0), rank(1_000, Verdict::Leak, 50.0));
 }
 
 fn observation() -> impl Strategy<Value = Observation> {

@@ -142,6 +142,9 @@ fn answer(page: &mut Page, story: &Story) {
         );
         return page.row(0, "LEAK", Ink::Alarm, &text);
     }
+    if lines.is_empty() && !story.notes.is_empty() {
+        return page.row(0, "verdict", Ink::Strong, "none: no live block passes the filter (--older)");
+    }
     let of = |verdict| story.sites.iter().filter(move |site| site.verdict == verdict && site.live_blocks > 0);
     let open_bytes = of(Verdict::Unknown).fold(0, |sum: u64, site| sum.saturating_add(site.live_bytes));
     if open_bytes > all / 10 {

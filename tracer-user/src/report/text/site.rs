@@ -8,6 +8,8 @@ use crate::report::story::{Ints, Site, TypeCount};
 use crate::report::{plain, units};
 use crate::symbol::{Frame, FrameKind};
 
+/// Types with a freelist in CPython 3.11 (`Include/internal/pycore_{list,dict,tuple,floatobject}.h`).
+const FREELISTED: [&str; 4] = ["list", "dict", "tuple", "float"];
 /// Types named in a line.
 const TYPES: usize = 5;
 /// Columns that function names are padded to at most.
@@ -54,10 +56,25 @@ pub(super) fn write(page: &mut Page, rank: usize, site: &Site, all_live_bytes: u
     if site.allocated_blocks > 0 {
         page.row(INDENT, "freed", Ink::Plain, &freed(site));
     }
+    if let Some(name) = handed_on(site) {
+        let hint = format!(
+            "CPython reuses {name} objects through a freelist: another line may keep what this one allocated"
+        );
+        page.row(INDENT, "note", Ink::Strong, &hint);
+    }
     if let Some(ints) = &site.ints {
         page.row(INDENT, "int", Ink::Plain, &calls(ints));
     }
     stack(page, site);
+}
+
+/// The type whose objects this site may have allocated for others: most survivors are of a type with a freelist, while most of what
+/// the site allocated was freed.
+fn handed_on(site: &Site) -> Option<&str> {
+    let first = site.types.first()?;
+    let churns = site.freed_blocks > site.allocated_blocks / 2;
+    let most = first.blocks > site.live_blocks / 2;
+    (churns && most && FREELISTED.contains(&first.name.as_str())).then_some(&first.name)
 }
 
 /// Who leaks, in a few words: `handler (/app/app.py:12)`, and for native code the Python function that called it. Places take at most
