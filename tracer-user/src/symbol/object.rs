@@ -126,7 +126,7 @@ impl<M: Bytes> TypeNames<M> {
         let mut metatype = address;
         for _ in 0..METATYPES {
             metatype = word(metatype, objects.ob_type)?;
-            if metatype % 8 != 0 || word(metatype, objects.tp_flags)? & TYPE_SUBCLASS == 0 {
+            if !metatype.is_multiple_of(8) || word(metatype, objects.tp_flags)? & TYPE_SUBCLASS == 0 {
                 return Err(Fault);
             }
         }
