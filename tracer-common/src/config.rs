@@ -17,8 +17,8 @@ pub struct TraceConfig {
     pub ns_ino: u64,
     /// The target's process id inside its own PID namespace.
     pub ns_tgid: u32,
-    /// 1 when `--ints` asked for the values that `PyLong_FromLong` makes.
-    pub ints: u32,
+    /// Padding, spelt out.
+    pub reserved: u32,
     /// Where this CPython keeps its thread state, frames and code objects.
     pub layout: PyLayout,
 }

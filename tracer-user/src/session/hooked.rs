@@ -96,7 +96,7 @@ fn configuration(plan: &Plan, subject: &Subject) -> TraceConfig {
         ns_dev,
         ns_ino,
         ns_tgid: subject.process.namespace_pid(),
-        ints: u32::from(plan.ints),
+        reserved: 0,
         layout: subject.layout.walk,
     }
 }

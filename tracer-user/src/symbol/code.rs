@@ -146,8 +146,10 @@ impl Code {
             kind: FrameKind::Python,
             function: self.function.clone(),
             file: Some(self.file.clone()),
-            // Instructions without a line (the making of cells, the start of a generator) stand at the head of their function.
-            line: line_of(&self.table, self.first_line, instr_bytes.div_euclid(2)).or(Some(self.first_line)),
+            // Instructions without a line (the making of cells, the start of a generator) stand at the head of their function; a table that
+            // could not be read says nothing at all.
+            line: line_of(&self.table, self.first_line, instr_bytes.div_euclid(2))
+                .or_else(|| (!self.table.is_empty()).then_some(self.first_line)),
             module: None,
             inlined: false,
         };
