@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::story::{Site, Story};
-use crate::heap::verdict::{Verdict, rank};
+use crate::heap::verdict::Verdict;
 use crate::symbol::{Frame, FrameKind};
 
 /// One line, over all the sites whose leaking frame it is.
@@ -50,7 +50,7 @@ pub fn lines(story: &Story) -> Vec<Line> {
     }
     let mut lines: Vec<(f64, Line)> = by_place
         .into_iter()
-        .map(|(place, sites)| (sites.iter().map(|site| weight(site)).sum(), sum(place, &sites)))
+        .map(|(place, sites)| (sites.iter().map(|site| site.score()).sum(), sum(place, &sites)))
         .collect();
     lines.sort_by(|(one_weight, one), (other_weight, other)| {
         let name = |line: &Line| (line.file.clone(), line.line, line.function.clone());
@@ -83,16 +83,12 @@ fn place(site: &Site) -> Place<'_> {
     Some((&frame.function, frame.file.as_deref(), frame.line))
 }
 
-fn weight(site: &Site) -> f64 {
-    rank(site.live_bytes, site.verdict, site.growth_bytes_per_second)
-}
-
 fn sum(place: Place<'_>, sites: &[&Site]) -> Line {
     let mut by_verdict: Vec<(Verdict, f64)> = Vec::new();
     for site in sites {
         match by_verdict.iter_mut().find(|(verdict, _)| *verdict == site.verdict) {
-            Some((_, sum)) => *sum += weight(site),
-            None => by_verdict.push((site.verdict, weight(site))),
+            Some((_, sum)) => *sum += site.score(),
+            None => by_verdict.push((site.verdict, site.score())),
         }
     }
     let verdict = by_verdict.iter().max_by(|one, other| one.1.total_cmp(&other.1));

@@ -167,14 +167,21 @@ pub struct IntValue {
     pub calls: u64,
 }
 
+impl Site {
+    /// How far up it belongs, in bytes ([`rank`]).
+    #[must_use]
+    pub fn score(&self) -> f64 {
+        rank(self.live_bytes, self.verdict, self.growth_bytes_per_second)
+    }
+}
+
 impl Story {
     /// Puts the sites in another order. The story was told in one order already, which breaks ties.
     pub fn sort(&mut self, sort: Sort) {
         let growth = |site: &Site| site.growth_bytes_per_second;
         match sort {
             Sort::Worst => {
-                let score = |site: &Site| rank(site.live_bytes, site.verdict, growth(site));
-                self.sites.sort_by(|one, other| score(other).total_cmp(&score(one)));
+                self.sites.sort_by(|one, other| other.score().total_cmp(&one.score()));
             }
             Sort::Bytes => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_bytes)),
             Sort::Blocks => self.sites.sort_by_key(|site| std::cmp::Reverse(site.live_blocks)),

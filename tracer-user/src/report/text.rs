@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use super::lines::lines;
+use super::lines::{Line, lines};
 use super::story::{Site, Story};
 use super::{Style, plain, units};
 use crate::error::{Context, Result};
@@ -27,7 +27,8 @@ pub fn write(story: &Story, style: &Style, out: &mut dyn Write) -> Result<()> {
 
 fn page(story: &Story, style: &Style) -> String {
     let mut page = Page::new(style);
-    head::write(&mut page, story);
+    let lines = lines(story);
+    head::write(&mut page, story, &lines);
     // A site that keeps nothing is not worth a stranger's time, unless it took references of cached ints.
     let (worth, quiet): (Vec<&Site>, Vec<&Site>) =
         story.sites.iter().partition(|site| site.live_blocks > 0 || site.ints.is_some());
@@ -36,7 +37,7 @@ fn page(story: &Story, style: &Style) -> String {
         nothing(&mut page, story);
         return page.into_text();
     }
-    worst_lines(&mut page, story);
+    worst_lines(&mut page, story, &lines);
     let top = if style.top == 0 { worth.len() } else { style.top.min(worth.len()) };
     page.heading(&format!("Worst sites ({top} of {})", worth.len()));
     for (at, site) in worth.iter().take(top).enumerate() {
@@ -48,8 +49,7 @@ fn page(story: &Story, style: &Style) -> String {
 }
 
 /// The worst lines in a table, where that says more than the sites below: a line may be reached by many stacks.
-fn worst_lines(page: &mut Page, story: &Story) {
-    let all = lines(story);
+fn worst_lines(page: &mut Page, story: &Story, all: &[Line]) {
     if all.is_empty() {
         return;
     }

@@ -3,14 +3,14 @@
 use super::page::{Ink, Page};
 use super::site;
 use crate::heap::verdict::Verdict;
-use crate::report::lines::lines;
+use crate::report::lines::Line;
 use crate::report::story::{LossCount, Story};
 use crate::report::{plain, units};
 
 /// RSS growth that is worth a word when the live blocks do not explain it, in bytes.
 const UNEXPLAINED_BYTES: u64 = 16 << 20;
 
-pub(super) fn write(page: &mut Page, story: &Story) {
+pub(super) fn write(page: &mut Page, story: &Story, lines: &[Line]) {
     let target = &story.target;
     page.heading(&format!(
         "Process {} on {} · Python {} · traced for {} ({})",
@@ -20,7 +20,7 @@ pub(super) fn write(page: &mut Page, story: &Story) {
         units::seconds(story.seconds),
         story.ended,
     ));
-    answer(page, story);
+    answer(page, story, lines);
     let command = if target.command.is_empty() { &target.executable } else { &target.command };
     let room = page.width.saturating_sub(10);
     page.row(0, "command", Ink::Plain, &plain::shorten(command, room));
@@ -118,9 +118,8 @@ fn lost(page: &mut Page, losses: &[LossCount]) {
 }
 
 /// The report in one line: the worst leaking line, or what else there is to say.
-fn answer(page: &mut Page, story: &Story) {
+fn answer(page: &mut Page, story: &Story, lines: &[Line]) {
     let all = story.totals.live_bytes;
-    let lines = lines(story);
     let mut leaks = lines.iter().filter(|line| line.verdict == Verdict::Leak);
     let leak = leaks.next().and_then(|leak| Some((leak, story.sites.iter().find(|site| leak.holds(site))?)));
     if let Some((leak, site)) = leak {
