@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tracer_user::target::elf::{Elf, Symbol};
+use tracer_user::target::frame_table::FrameTable;
 
 /// The most that is asked for at once.
 const LIMIT: u64 = 4096;
@@ -17,6 +18,15 @@ fuzz_target!(|data: &[u8]| {
         ask(&elf, vaddr, file);
     }
     let _ = (elf.build_id(), elf.needed(), elf.soname(), elf.interpreter());
+    for (vaddr, name) in elf.imports() {
+        assert!(!name.is_empty() && elf.import_at(vaddr).is_some());
+    }
+    let frames = FrameTable::new(&elf);
+    for range in frames.functions().take(LIMIT as usize) {
+        assert!(elf.is_code(range.start) && elf.is_code(range.end - 1));
+        assert_eq!(frames.function_at(range.end - 1), Some(range.clone()));
+        let _ = (frames.cfa_words(range.start), frames.cfa_words(range.end - 1));
+    }
     for name in ["_PyRuntime", "Py_Version", "PyObject_Malloc", "main", ""] {
         let Some(symbol) = elf.symbol(name) else { continue };
         assert!(elf.code(symbol, LIMIT).is_none_or(|code| code.len() as u64 <= LIMIT));
@@ -36,5 +46,6 @@ fn ask(elf: &Elf, vaddr: u64, file: &[u8]) {
         assert_eq!(begin.first(), file.get(offset as usize));
     }
     let _ = (elf.file_offset(vaddr), elf.executable_vaddr(vaddr), elf.pointer_at(vaddr), elf.name_at(vaddr));
+    let _ = (elf.import_at(vaddr), elf.plt_target(vaddr), elf.tail(vaddr));
     let _ = (elf.at(vaddr, vaddr), elf.code(Symbol { address: vaddr, size: vaddr }, LIMIT));
 }

@@ -7,9 +7,15 @@ use std::ops::Range;
 use std::path::Path;
 
 use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{LittleEndian, Object, ObjectSymbol, elf};
+use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, elf};
 
+use self::dynamic::Dynamic;
 use crate::error::{Context, Error, Kind, Result};
+
+mod dynamic;
+mod imports;
+#[cfg(test)]
+mod tests;
 
 /// The largest file that is read: a debug build of a big embedder has some hundred MB.
 const FILE_LIMIT: u64 = 1 << 30;
@@ -19,9 +25,6 @@ const SEGMENTS: usize = 64;
 
 /// The longest name or path that is taken from a string table, in bytes.
 const STRING_LIMIT: usize = 4096;
-
-/// Entries of the dynamic section that are looked at.
-const DYNAMIC_ENTRIES: usize = 4096;
 
 /// Symbols that are kept; a debug build of CPython has 30,000.
 const SYMBOLS: usize = 1 << 21;
@@ -57,14 +60,8 @@ pub struct Elf {
     build_id: Option<Vec<u8>>,
     interpreter: Option<String>,
     dynamic: Dynamic,
-}
-
-/// What the dynamic section says.
-#[derive(Debug, Default)]
-struct Dynamic {
-    needed: Vec<String>,
-    soname: Option<String>,
-    relocations: Range<u64>,
+    frame_index: Option<Range<u64>>,
+    frames: Option<Range<u64>>,
 }
 
 impl Elf {
@@ -99,22 +96,26 @@ impl Elf {
             build_id: file.build_id().ok().flatten().map(<[u8]>::to_vec),
             interpreter: None,
             dynamic: Dynamic::default(),
+            frame_index: None,
+            frames: frame_section(&file),
             bytes: Vec::new(),
         };
         let find = |kind: elf::ProgramType| {
-            let header = file
-                .elf_program_headers()
-                .iter()
-                .take(SEGMENTS)
-                .find(|header| header.p_type(LittleEndian) == kind)?;
+            let mut headers = file.elf_program_headers().iter().take(SEGMENTS);
+            headers.find(|header| header.p_type(LittleEndian) == kind)
+        };
+        let range = |header: &elf::ProgramHeader64<LittleEndian>| {
             let (offset, size) = header.file_range(LittleEndian);
             Some((usize::try_from(offset).ok()?, usize::try_from(size).ok()?))
         };
-        let (interpreter, dynamic) = (find(elf::PT_INTERP), find(elf::PT_DYNAMIC));
+        let (interpreter, dynamic) =
+            (find(elf::PT_INTERP).and_then(range), find(elf::PT_DYNAMIC).and_then(range));
+        this.frame_index = find(elf::PT_GNU_EH_FRAME)
+            .and_then(|header| addresses(header.p_vaddr(LittleEndian), header.p_filesz(LittleEndian)));
         this.bytes = bytes;
         this.interpreter = interpreter.and_then(|(offset, _)| this.string_in_file(offset));
         if let Some((offset, size)) = dynamic {
-            this.dynamic = this.read_dynamic(offset, size);
+            this.dynamic = Dynamic::read(&this, offset, size);
         }
         Ok(this)
     }
@@ -166,10 +167,8 @@ impl Elf {
     /// Where in the file the byte at this address is; `None` for addresses that the file does not fill.
     #[must_use]
     pub fn file_offset(&self, vaddr: u64) -> Option<u64> {
-        self.segments.iter().find_map(|segment| {
-            let inside = vaddr.checked_sub(segment.vaddr).filter(|inside| *inside < segment.file_size)?;
-            segment.offset.checked_add(inside)
-        })
+        let segment = self.segment_at(vaddr)?;
+        segment.offset.checked_add(vaddr - segment.vaddr)
     }
 
     /// The address, in the file's own address space, of a byte of an executable segment. Whole pages are mapped, so the offset
@@ -188,22 +187,33 @@ impl Elf {
     /// Whether this address is code of this file.
     #[must_use]
     pub fn is_code(&self, vaddr: u64) -> bool {
-        let inside = |segment: &Segment| {
-            vaddr.checked_sub(segment.vaddr).is_some_and(|inside| inside < segment.file_size)
-        };
-        self.segments.iter().any(|segment| segment.executable && inside(segment))
+        self.segment_at(vaddr).is_some_and(|segment| segment.executable)
     }
 
-    /// Bytes of the file at an address; `None` unless the file fills all of them.
+    /// Bytes of the file at an address; `None` unless the file fills all of them from one segment, or for 0 bytes.
     #[must_use]
     pub fn at(&self, vaddr: u64, len: u64) -> Option<&[u8]> {
-        let last = vaddr.checked_add(len.checked_sub(1)?)?;
-        let segment = self.segments.iter().find(|segment| {
-            vaddr >= segment.vaddr
-                && last.checked_sub(segment.vaddr).is_some_and(|last| last < segment.file_size)
-        })?;
-        let from = usize::try_from(segment.offset.checked_add(vaddr - segment.vaddr)?).ok()?;
-        self.bytes.get(from..from.checked_add(usize::try_from(len).ok()?)?)
+        let len = usize::try_from(len).ok().filter(|len| *len > 0)?;
+        self.tail(vaddr)?.get(..len)
+    }
+
+    /// The bytes of the file from an address to the end of its segment.
+    #[must_use]
+    pub fn tail(&self, vaddr: u64) -> Option<&[u8]> {
+        let segment = self.segment_at(vaddr)?;
+        let from = usize::try_from(self.file_offset(vaddr)?).ok()?;
+        let rest = self.bytes.get(from..)?;
+        let most = usize::try_from(segment.file_size - (vaddr - segment.vaddr)).ok()?;
+        Some(&rest[..rest.len().min(most)])
+    }
+
+    /// The segment that fills this address. Every question about an address goes through here, so that where segments overlap (they
+    /// never do in an honest file) all answers are about the same one.
+    fn segment_at(&self, vaddr: u64) -> Option<&Segment> {
+        let inside = |segment: &&Segment| {
+            vaddr.checked_sub(segment.vaddr).is_some_and(|inside| inside < segment.file_size)
+        };
+        self.segments.iter().find(inside)
     }
 
     /// The code of a function, as long as its symbol says, at most `limit` bytes.
@@ -212,49 +222,35 @@ impl Elf {
         self.at(symbol.address, symbol.size.clamp(1, limit))
     }
 
-    /// The pointer that stands at an address once the file is loaded at bias 0: from its relocation (`R_X86_64_RELATIVE`), else from its bytes.
-    #[must_use]
-    pub fn pointer_at(&self, vaddr: u64) -> Option<u64> {
-        let table = &self.dynamic.relocations;
-        let entries = self.at(table.start, table.end.saturating_sub(table.start)).unwrap_or_default();
-        let relocated = entries.chunks_exact(24).find_map(|entry| {
-            let kind = word(entry, 8)?;
-            (word(entry, 0)? == vaddr && kind == u64::from(elf::R_X86_64_RELATIVE.0))
-                .then(|| word(entry, 16))?
-        });
-        relocated.or_else(|| word(self.at(vaddr, 8)?, 0))
+    /// The addresses of the index of the frame descriptions (`PT_GNU_EH_FRAME`), which outlives stripping.
+    pub(super) fn frame_index(&self) -> Option<Range<u64>> {
+        self.frame_index.clone()
+    }
+
+    /// The addresses of the frame descriptions (`.eh_frame`), for files without an index; `None` too where the section headers are gone.
+    pub(super) fn frames(&self) -> Option<Range<u64>> {
+        self.frames.clone()
+    }
+
+    /// The bytes at an offset of the file up to a 0.
+    fn bytes_in_file(&self, offset: usize) -> Option<&[u8]> {
+        let tail = self.bytes.get(offset..)?;
+        let tail = &tail[..tail.len().min(STRING_LIMIT)];
+        Some(&tail[..tail.iter().position(|byte| *byte == 0)?])
     }
 
     fn string_in_file(&self, offset: usize) -> Option<String> {
-        let tail = self.bytes.get(offset..)?;
-        let tail = &tail[..tail.len().min(STRING_LIMIT)];
-        let end = tail.iter().position(|byte| *byte == 0)?;
-        Some(String::from_utf8_lossy(&tail[..end]).into_owned())
+        Some(String::from_utf8_lossy(self.bytes_in_file(offset)?).into_owned())
     }
+}
 
-    fn read_dynamic(&self, offset: usize, size: usize) -> Dynamic {
-        let bytes = offset.checked_add(size).and_then(|end| self.bytes.get(offset..end)).unwrap_or_default();
-        let pairs = || {
-            let pairs = bytes.chunks_exact(16).take(DYNAMIC_ENTRIES);
-            pairs.filter_map(|pair| Some((word(pair, 0)?, word(pair, 8)?))).take_while(|(tag, _)| *tag != 0)
-        };
-        let is = |tag: u64, wanted: elf::DynamicTag| tag.cast_signed() == wanted.0;
-        let value = |wanted| pairs().find(|(tag, _)| is(*tag, wanted)).map(|(_, value)| value);
-        let strings = value(elf::DT_STRTAB);
-        let string = |at: u64| {
-            let offset = self.file_offset(strings?.checked_add(at)?)?;
-            self.string_in_file(usize::try_from(offset).ok()?)
-        };
-        let needed =
-            pairs().filter(|(tag, _)| is(*tag, elf::DT_NEEDED)).filter_map(|(_, at)| string(at)).collect();
-        let start = value(elf::DT_RELA).unwrap_or(0);
-        let size = value(elf::DT_RELASZ).unwrap_or(0);
-        Dynamic {
-            needed,
-            soname: value(elf::DT_SONAME).and_then(string),
-            relocations: start..start.saturating_add(size),
-        }
-    }
+fn addresses(start: u64, size: u64) -> Option<Range<u64>> {
+    Some(start..start.checked_add(size)?)
+}
+
+fn frame_section(file: &ElfFile64<'_, LittleEndian>) -> Option<Range<u64>> {
+    let section = file.section_by_name(".eh_frame")?;
+    addresses(section.address(), section.size())
 }
 
 fn segments(file: &ElfFile64<'_, LittleEndian>) -> Vec<Segment> {
@@ -289,58 +285,4 @@ fn symbols(file: &ElfFile64<'_, LittleEndian>) -> HashMap<String, Symbol> {
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Asks everything that can be asked.
-    fn use_up(elf: &Elf, vaddr: u64) {
-        let _ =
-            (elf.file_offset(vaddr), elf.executable_vaddr(vaddr), elf.is_code(vaddr), elf.pointer_at(vaddr));
-        let _ =
-            (elf.at(vaddr, vaddr), elf.name_at(vaddr), elf.code(Symbol { address: vaddr, size: vaddr }, 64));
-        let _ = (elf.build_id(), elf.needed(), elf.soname(), elf.interpreter());
-    }
-
-    proptest! {
-        #[test]
-        fn broken_files_never_panic(
-            changes in prop::collection::vec((0usize..1024, any::<u8>()), 1..16), cut in 64usize..40_000, vaddr: u64,
-        ) {
-            let mut bytes = std::fs::read("/bin/true").unwrap();
-            bytes.truncate(cut);
-            for (at, value) in changes {
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte = value;
-                }
-            }
-            if let Ok(elf) = Elf::parse(bytes) {
-                for address in [vaddr, vaddr & 0xffff, elf.segments().first().map_or(0, |segment| segment.vaddr)] {
-                    use_up(&elf, address);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn our_own_file_is_read_as_it_is() {
-        let path = std::env::current_exe().unwrap();
-        let elf = Elf::open(&path).unwrap();
-        assert!(elf.interpreter().is_some_and(|loader| loader.contains("ld-linux")));
-        assert!(
-            elf.needed().iter().any(|name| name == "libc.so.6")
-                && elf.build_id().is_some_and(|id| id.len() >= 8)
-        );
-        let main = elf.symbol("main").unwrap();
-        assert_eq!((elf.name_at(main.address), elf.is_code(main.address)), (Some("main"), true));
-        let offset = elf.file_offset(main.address).unwrap();
-        assert_eq!(elf.executable_vaddr(offset), Some(main.address));
-        let bytes = std::fs::read(&path).unwrap();
-        assert_eq!(elf.at(main.address, 16).unwrap(), &bytes[offset as usize..][..16]);
-        assert_eq!(elf.soname(), None);
-        assert_eq!(Elf::parse(b"no such thing".to_vec()).unwrap_err().kind(), Kind::Target);
-    }
 }

@@ -4,6 +4,7 @@ use crate::target::process::{Process, all_pids};
 use crate::target::python::{Python, Version};
 
 pub mod elf;
+pub mod frame_table;
 pub mod image;
 pub mod layout;
 pub mod maps;
