@@ -67,7 +67,7 @@ fn without_ints_the_hook_of_ints_is_not_attached() {
     let target = Target::spawn(any_supported(), "class_list.py", &[]);
     let recording = Unshed::record(target.pid(), &[]);
     assert_eq!(traps_in_function(target.pid(), "PyLong_FromLong"), [], "trapped without --ints");
-    assert_ne!(traps_in_function(target.pid(), "PyObject_Malloc"), [], "the object domain is on by default");
+    assert_ne!(traps_in_function(target.pid(), "_PyObject_Malloc"), [], "the object domain is on by default");
     drop(recording.stop());
     let recording = Unshed::record(target.pid(), &["--ints"]);
     assert_ne!(traps_in_function(target.pid(), "PyLong_FromLong"), [], "not trapped with --ints");

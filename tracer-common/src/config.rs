@@ -17,14 +17,30 @@ pub struct TraceConfig {
     pub ns_ino: u64,
     /// The target's process id inside its own PID namespace.
     pub ns_tgid: u32,
+    /// Bytes of a pool of pymalloc, a power of two.
+    pub pool_bytes: u32,
+    /// What a hit does, a sum of [`work`]s.
+    pub work: u32,
     /// Padding, spelt out.
     pub reserved: u32,
     /// Where this CPython keeps its thread state, frames and code objects.
     pub layout: PyLayout,
 }
 
-const _: () = assert!(size_of::<TraceConfig>() == 32 + size_of::<PyLayout>());
-const _: () = assert!(core::mem::offset_of!(TraceConfig, layout) == 32);
+const _: () = assert!(size_of::<TraceConfig>() == 40 + size_of::<PyLayout>());
+const _: () = assert!(core::mem::offset_of!(TraceConfig, layout) == 40);
+
+/// What a hit may do; a trace does all of it, the benchmark measures the parts.
+pub mod work {
+    /// The stack is walked.
+    pub const STACKS: u32 = 1;
+    /// Sites are summed up.
+    pub const SITES: u32 = 2;
+    /// Live blocks are remembered.
+    pub const BLOCKS: u32 = 4;
+    /// Everything.
+    pub const ALL: u32 = STACKS | SITES | BLOCKS;
+}
 
 /// The one element of the `PROCESS` map: what is learnt of the running image.
 #[repr(C)]

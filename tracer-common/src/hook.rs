@@ -1,5 +1,5 @@
-//! What one probe point says of itself in the 64 bits of its attach cookie: its role, its domain and which registers
-//! hold the arguments at the probed instruction.
+//! What one probe point says of itself: its role, its domain, and where the block, its size and its caller are at the probed instruction. The attach
+//! cookie is the point's place in the table of these.
 
 use crate::domain::Domain;
 
@@ -27,6 +27,12 @@ pub enum Role {
     Return = 9,
     /// Return of `PyLong_FromLong`.
     IntReturn = 10,
+    /// pymalloc's fast path hands out a block; `a` and [`Hook::block_from`] say where it is, [`Hook::size_from`] how large.
+    FastAlloc = 11,
+    /// pymalloc's fast path takes a block back; `a` and [`Hook::block_from`] say where it is.
+    FastFree = 12,
+    /// Entry of `allocate_from_new_pool`; its return gives a block whose size the pool's header tells.
+    NewPool = 13,
 }
 
 impl Role {
@@ -44,19 +50,31 @@ impl Role {
             8 => Some(Self::Finalize),
             9 => Some(Self::Return),
             10 => Some(Self::IntReturn),
+            11 => Some(Self::FastAlloc),
+            12 => Some(Self::FastFree),
+            13 => Some(Self::NewPool),
             _ => None,
         }
     }
 }
 
-/// Which of the two programs a hit ran; the row of its counter.
+/// What is counted of hits; the row of its counter.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HitKind {
-    /// A probed instruction.
+    /// Hits of probed instructions.
     Entry = 0,
-    /// A function's return.
+    /// Hits of function returns.
     Return = 1,
+    /// Blocks that pymalloc handed out.
+    PoolAlloc = 2,
+    /// Blocks that pymalloc took back.
+    PoolFree = 3,
+}
+
+impl HitKind {
+    /// Rows of the counter.
+    pub const ROWS: u32 = 4;
 }
 
 /// A general purpose register of x86-64, numbered as the instruction encoding numbers them.
@@ -104,85 +122,152 @@ impl Register {
     ];
 }
 
-/// A probe point as the cookie carries it.
-///
-/// | bits | field |
-/// |---|---|
-/// | 0–7 | role |
-/// | 8–15 | domain |
-/// | 16–19 | register of the first argument |
-/// | 20–23 | register of the second argument |
-/// | 24–31 | bytes pushed since the function's entry, in words |
-/// | 32–63 | signed distance in bytes from the probed instruction to the word that points at the current thread state; 0: not known |
+/// Where a block's address is at a hit of pymalloc's fast path.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockFrom {
+    /// In register `a`.
+    Register = 0,
+    /// In the word at `a` + 8: `a` holds the pool, whose `freeblock` it has just become.
+    Freeblock = 1,
+}
+
+/// How the size of a new block is known.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeFrom {
+    /// Register `b` holds the bytes that were asked for.
+    Register = 0,
+    /// It is always [`Hook::size_bytes`].
+    Constant = 1,
+    /// The header of the block's pool tells the size class.
+    Pool = 2,
+}
+
+/// Who asked for the memory.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerFrom {
+    /// The function that the probed instruction is in.
+    Here = 0,
+    /// That function's caller: the return address lies [`Hook::caller_words`] above the stack pointer.
+    Stack = 1,
+}
+
+/// A probe point, as it crosses the fence. The bytes that are codes were made from the enumerations of this module.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hook {
-    /// What a hit means.
-    pub role: Role,
-    /// Which allocator is called.
-    pub domain: Domain,
-    /// Register that holds the first argument of interest.
-    pub a: Register,
-    /// Register that holds the second argument of interest.
-    pub b: Register,
-    /// Machine words pushed between the function's entry and the probed instruction, so that the stack pointer of the
-    /// entry can be known.
-    pub pushed_words: u8,
-    /// Distance in bytes from the probed instruction to the thread state slot, both in the same file; 0 when unknown.
+    /// A [`Role`]; 0: a hit means nothing.
+    pub role: u8,
+    /// A [`Domain`].
+    pub domain: u8,
+    /// The [`Register`] of the first argument of interest, or of the block.
+    pub a: u8,
+    /// The [`Register`] of the second argument of interest, or of the size.
+    pub b: u8,
+    /// A [`BlockFrom`].
+    pub block_from: u8,
+    /// A [`SizeFrom`].
+    pub size_from: u8,
+    /// A [`CallerFrom`].
+    pub caller_from: u8,
+    /// 1 if the hit is the return of the function at whose entry the point is.
+    pub returns: u8,
+    /// Words from the stack pointer at the hit up to where it stood at the allocator's entry, when it pointed at the return address; −1 at a
+    /// `call` that has not pushed it yet.
+    pub entry_words: i32,
+    /// Words from the stack pointer at the hit up to the caller's return address.
+    pub caller_words: i32,
+    /// Bytes of each block, for [`SizeFrom::Constant`].
+    pub size_bytes: u32,
+    /// Signed distance in bytes from the probed instruction to the word that points at the current thread state, both in the same file; 0:
+    /// not known.
     pub tstate_delta: i32,
 }
 
+const _: () = assert!(size_of::<Hook>() == 24);
+
 impl Hook {
-    /// The 64 bits that the kernel hands to the program on each hit.
+    /// A hook with this role and domain, whose arguments are in `rdi` and `rsi`, at a function's entry.
     #[must_use]
-    pub const fn to_cookie(self) -> u64 {
-        self.role as u64
-            | (self.domain as u64) << 8
-            | (self.a as u64) << 16
-            | (self.b as u64) << 20
-            | (self.pushed_words as u64) << 24
-            | (self.tstate_delta as u32 as u64) << 32
+    pub const fn new(role: Role, domain: Domain) -> Self {
+        Self {
+            role: role as u8,
+            domain: domain as u8,
+            a: Register::Rdi as u8,
+            b: Register::Rsi as u8,
+            block_from: BlockFrom::Register as u8,
+            size_from: SizeFrom::Register as u8,
+            caller_from: CallerFrom::Stack as u8,
+            returns: matches!(role, Role::Return | Role::IntReturn) as u8,
+            entry_words: 0,
+            caller_words: 0,
+            size_bytes: 0,
+            tstate_delta: 0,
+        }
     }
 
-    /// The hook of a cookie; `None` for bits that [`Hook::to_cookie`] cannot have made.
+    /// The role, if it is one.
     #[must_use]
-    pub const fn from_cookie(cookie: u64) -> Option<Self> {
-        let Some(role) = Role::from_code(cookie as u8) else { return None };
-        let Some(domain) = Domain::from_code((cookie >> 8) as u8) else { return None };
-        Some(Self {
-            role,
-            domain,
-            a: Register::ALL[(cookie >> 16 & 15) as usize],
-            b: Register::ALL[(cookie >> 20 & 15) as usize],
-            pushed_words: (cookie >> 24) as u8,
-            tstate_delta: (cookie >> 32) as i32,
-        })
+    pub const fn role(&self) -> Option<Role> {
+        Role::from_code(self.role)
     }
+
+    /// The domain; a code that is none reads as the outermost.
+    #[must_use]
+    pub const fn domain(&self) -> Domain {
+        match Domain::from_code(self.domain) {
+            Some(domain) => domain,
+            None => Domain::Object,
+        }
+    }
+}
+
+/// Key of the table of slow calls: where `allocate_from_new_pool` returns to, as a distance in bytes from the thread state's slot.
+pub type SlowCallKey = i64;
+
+/// What the fast path that a slow call stands in for would have said of its caller.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlowCall {
+    /// The fast path's probed instruction, as a distance in bytes from the return address of the slow call.
+    pub here_delta: i32,
+    /// If not negative, the caller's return address lies so many words above the slow call's own.
+    pub caller_words: i32,
+    /// The [`Register`] that still holds the bytes asked for, or [`SlowCall::NO_REGISTER`].
+    pub size_register: u32,
+    /// The [`Domain`] that is served.
+    pub domain: u32,
+}
+
+const _: () = assert!(size_of::<SlowCall>() == 16);
+
+impl SlowCall {
+    /// No register is known to hold the size.
+    pub const NO_REGISTER: u32 = 16;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    proptest! {
-        #[test]
-        fn a_cookie_carries_the_whole_hook(
-            role in 1u8..=10, domain in 0u8..4, a in 0usize..16, b in 0usize..16, pushed_words: u8, tstate_delta: i32,
-        ) {
-            let hook = Hook {
-                role: Role::from_code(role).unwrap(),
-                domain: Domain::from_code(domain).unwrap(),
-                a: Register::ALL[a],
-                b: Register::ALL[b],
-                pushed_words,
-                tstate_delta,
-            };
-            prop_assert_eq!(Hook::from_cookie(hook.to_cookie()), Some(hook));
+    #[test]
+    fn codes_are_the_discriminants() {
+        for code in 0..=u8::MAX {
+            assert!(Role::from_code(code).is_none_or(|role| role as u8 == code));
         }
+        assert_eq!(Role::from_code(13), Some(Role::NewPool));
+        for (number, register) in Register::ALL.into_iter().enumerate() {
+            assert_eq!(register as usize, number);
+        }
+    }
 
-        #[test]
-        fn no_cookie_panics(cookie: u64) {
-            let _ = Hook::from_cookie(cookie);
-        }
+    #[test]
+    fn only_returns_return() {
+        let hook = Hook::new(Role::Return, Domain::Raw);
+        assert_eq!((hook.returns, hook.role(), hook.domain()), (1, Some(Role::Return), Domain::Raw));
+        assert_eq!(Hook::new(Role::FastAlloc, Domain::Mem).returns, 0);
+        assert_eq!(Hook::default().role(), None);
     }
 }

@@ -40,4 +40,6 @@ pod!(
     site::SiteTotals,
     site::IntTotals,
     site::IntValueKey,
+    hook::Hook,
+    hook::SlowCall,
 );

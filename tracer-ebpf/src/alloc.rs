@@ -1,16 +1,17 @@
 //! The birth of a block: its stack, its entry in the map, its site's sums.
 
 use tracer_common::block::Block;
-use tracer_common::hook::Role;
+use tracer_common::config::{TraceConfig, work};
+use tracer_common::hook::{HitKind, Role};
 use tracer_common::loss::Loss;
 use tracer_common::walk::UserMemory;
 
-use crate::hit::Hit;
+use crate::hit::{Hit, count};
 use crate::inflight::{self, Thread};
 use crate::loss::{add, lose, now_ns};
 use crate::maps::{BLOCKS, SITES};
 use crate::user_memory::HitMemory;
-use crate::{free, resize};
+use crate::{fast, free, resize};
 
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const ONLY_NEW: u64 = 1;
@@ -20,7 +21,7 @@ const E2BIG: i32 = -7;
 
 /// The return of an allocating call: closes it, and gives the new block's address if there is one.
 #[inline(always)]
-pub fn end(thread: &mut Thread, hit: &Hit, result: u64) -> Option<u64> {
+pub fn end(thread: &mut Thread, hit: &Hit<'_>, config: &TraceConfig, result: u64) -> Option<u64> {
     if !inflight::close(thread, hit) {
         return None;
     }
@@ -30,6 +31,13 @@ pub fn end(thread: &mut Thread, hit: &Hit, result: u64) -> Option<u64> {
         address = if result as u32 == 0 { HitMemory.word(thread.old).unwrap_or(0) } else { 0 };
     } else if thread.role == Role::Realloc as u8 && !resize::settle(thread, address) {
         return None;
+    } else if thread.role == Role::NewPool as u8 {
+        if address == 0 {
+            // No loss: the fast path turns to the raw allocator now.
+            return None;
+        }
+        count(HitKind::PoolAlloc);
+        thread.size_bytes = fast::new_pool_bytes(thread.size_bytes, address, config);
     }
     if address == 0 {
         lose(Loss::FailedAlloc);
@@ -40,16 +48,19 @@ pub fn end(thread: &mut Thread, hit: &Hit, result: u64) -> Option<u64> {
 
 /// Enters a new block into the books.
 #[inline(always)]
-pub fn born(thread: &mut Thread, site: u64, address: u64) {
+pub fn born(thread: &mut Thread, config: &TraceConfig, site: u64, address: u64) {
     thread.int_site = site;
     thread.block =
         Block { site, birth_ns: now_ns(), size_and_domain: Block::pack(thread.size_bytes, thread.domain) };
-    if let Err(cause) = BLOCKS.insert(address, &thread.block, ONLY_NEW)
+    if config.work & work::BLOCKS != 0
+        && let Err(cause) = BLOCKS.insert(address, &thread.block, ONLY_NEW)
         && !reborn(thread, address, cause)
     {
         return;
     }
-    if let Some(totals) = SITES.get_ptr_mut(site) {
+    if config.work & work::SITES != 0
+        && let Some(totals) = SITES.get_ptr_mut(site)
+    {
         // SAFETY: sites are never removed while a trace runs; the fields are added to atomically.
         unsafe {
             add(&raw mut (*totals).allocated_bytes, thread.block.size_bytes());

@@ -14,7 +14,7 @@ const PYMALLOC_LARGEST_BYTES: u64 = 512;
 
 /// A call of `free(address)`. The entry must go before the allocator has the block back: a moment later the address may be another thread's.
 #[inline(always)]
-pub fn free(hit: &Hit, address: u64) {
+pub fn free(hit: &Hit<'_>, address: u64) {
     if address == 0 {
         return;
     }
@@ -23,8 +23,8 @@ pub fn free(hit: &Hit, address: u64) {
         size_bytes = block.size_bytes();
         account(block);
     });
-    let innermost = hit.hook.domain.rank() == 2;
-    if known && (innermost || size_bytes <= PYMALLOC_LARGEST_BYTES && hit.hook.domain.rank() == 0) {
+    let innermost = hit.domain.rank() == 2;
+    if known && (innermost || size_bytes <= PYMALLOC_LARGEST_BYTES && hit.domain.rank() == 0) {
         return;
     }
     let Some(thread) = inflight::thread(hit.tid) else { return };

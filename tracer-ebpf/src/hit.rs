@@ -1,19 +1,22 @@
-//! What every hit passes first: is counting on, is it the target's, what does the cookie say. Then it goes to its room.
+//! What every hit passes first: is counting on, is it the target's, what does its probe point say. Then it goes to its room; a hit at which a
+//! block is born comes back for its stack.
 
 use core::arch::asm;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
-use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::config::TraceConfig;
 use tracer_common::domain::Domain;
 use tracer_common::event::EventKind;
-use tracer_common::hook::{HitKind, Hook, Register, Role};
+use tracer_common::hook::{CallerFrom, HitKind, Hook, Role};
+use tracer_common::walk::UserMemory;
 
+use crate::inflight::Thread;
 use crate::loss::add;
-use crate::maps::{CONFIG, HITS, NOWHERE, PROCESS};
-use crate::{alloc, free, inflight, ints, process, resize, stack};
+use crate::maps::{CONFIG, HITS, HOOKS, NOWHERE, PROCESS};
+use crate::user_memory::HitMemory;
+use crate::{alloc, fast, free, inflight, ints, process, resize, stack};
 
 /// Reads one field of the context, in assembly: LLVM merges reads of different fields, volatile or not, into one read at a computed
 /// offset, which the verifier refuses ("dereference of modified ctx ptr").
@@ -39,73 +42,104 @@ const HAND_OVER: u32 = 0x756e_7368;
 
 /// One hit that counts.
 #[derive(Clone, Copy)]
-pub struct Hit {
+pub struct Hit<'m> {
     /// The thread's id inside the target's PID namespace.
     pub tid: u32,
     /// What the probe point says of itself.
-    pub hook: Hook,
-    /// The stack pointer: as it was at the function's entry, or after its return.
+    pub hook: &'m Hook,
+    /// The domain of the allocator.
+    pub domain: Domain,
+    /// The stack pointer: as it was at the allocator's entry, or after its return.
     pub sp: u64,
+    /// The stack pointer at the hit.
+    pub stack: u64,
+    /// The probed instruction.
+    pub ip: u64,
 }
 
-/// A hit at an allocator's entry.
+/// A block that is born: where, and what the stack is walked for.
+pub struct Birth {
+    /// Its address; 0 for a call of `PyLong_FromLong` that allocated nothing.
+    pub address: u64,
+    /// Who asked for it.
+    pub caller: u64,
+    /// Its domain's code.
+    pub domain: u8,
+}
+
+/// A hit, at an instruction or at a return.
 #[inline(always)]
-pub fn entered(ctx: &ProbeContext) {
+pub fn hit<C: EbpfContext>(ctx: &C) {
     let Some(config) = CONFIG.get_ptr_mut(0) else { return };
     // SAFETY: the pointer came from the map a line above; the loader does not write while probes are attached, but for `armed`.
-    let Some(mut hit) = accept(ctx, unsafe { &*config }, HitKind::Entry) else { return };
-    let regs = ctx.regs;
-    hit.sp = read_field!(regs, rsp) + 8 * u64::from(hit.hook.pushed_words);
-    learn_slot(read_field!(regs, rip), hit.hook.tstate_delta);
+    let Some(mut hit) = accept(ctx, unsafe { &*config }) else { return };
+    let Some(role) = hit.hook.role() else { return };
+    let regs = ctx.as_ptr().cast::<pt_regs>().cast_const();
+    hit.stack = read_field!(regs, rsp);
+    hit.ip = read_field!(regs, rip);
+    hit.sp = hit.stack.wrapping_add((i64::from(hit.hook.entry_words) * 8) as u64);
+    learn_slot(hit.ip, hit.hook.tstate_delta);
     let a = register(regs, hit.hook.a);
-    match hit.hook.role {
-        Role::Malloc => inflight::begin(&hit, a, 0),
+    let b = register(regs, hit.hook.b);
+    // SAFETY: as above.
+    let settings = unsafe { &*config };
+    let (thread, birth) = match role {
+        Role::FastAlloc => match fast::alloc(&hit, settings, a, b) {
+            Some(found) => found,
+            None => return,
+        },
+        Role::FastFree => return fast::free(&hit, a),
+        Role::NewPool => return fast::new_pool(&hit, |number| register(regs, number)),
+        Role::Malloc => return inflight::begin(&hit, a, 0),
         // A product that wraps is refused by every calloc: its size is never used.
-        Role::Calloc => inflight::begin(&hit, a.wrapping_mul(register(regs, hit.hook.b)), 0),
-        Role::Realloc => resize::begin(&hit, a, register(regs, hit.hook.b)),
-        Role::Free => free::free(&hit, a),
-        Role::AlignedAlloc => inflight::begin(&hit, register(regs, hit.hook.b), 0),
-        Role::PosixMemalign => inflight::begin(&hit, register(regs, hit.hook.b), a),
-        Role::IntFromLong => ints::begin(&hit, a as i64),
-        Role::Finalize => process::disarm(config, EventKind::Finalize),
-        Role::Return | Role::IntReturn => {}
+        Role::Calloc => return inflight::begin(&hit, a.wrapping_mul(b), 0),
+        Role::Realloc => return resize::begin(&hit, a, b),
+        Role::Free => return free::free(&hit, a),
+        Role::AlignedAlloc => return inflight::begin(&hit, b, 0),
+        Role::PosixMemalign => return inflight::begin(&hit, b, a),
+        Role::IntFromLong => return ints::begin(&hit, a as i64),
+        Role::Finalize => return process::disarm(config, EventKind::Finalize),
+        Role::Return | Role::IntReturn => match returned(&hit, role, settings, a) {
+            Some(found) => found,
+            None => return,
+        },
+    };
+    // The stack is walked in one place only: the verifier follows each copy of the walk for itself.
+    let site = stack::site(thread, hit.tid, settings, birth.domain, birth.caller);
+    if birth.address != 0 {
+        alloc::born(thread, settings, site, birth.address);
+    }
+    if role == Role::IntReturn {
+        ints::count(thread, site);
     }
 }
 
-/// A hit at the return of an allocating function.
+/// The return of an allocating function, or of `PyLong_FromLong`.
 #[inline(always)]
-pub fn returned(ctx: &RetProbeContext) {
-    let Some(config) = CONFIG.get(0) else { return };
-    let Some(mut hit) = accept(ctx, config, HitKind::Return) else { return };
-    let regs = ctx.regs;
-    hit.sp = read_field!(regs, rsp);
-    let result = read_field!(regs, rax);
-    let Some(thread) = inflight::thread(hit.tid) else { return };
-    // The stack is walked in one place only: the verifier follows each copy of the walk for itself.
-    let is_int = hit.hook.role == Role::IntReturn;
-    let (address, domain, caller) = if is_int {
-        match ints::end(thread, &hit) {
-            Some(0) => (0, Domain::Object as u8, thread.int_caller),
-            Some(site) => return ints::count(thread, site),
-            None => return,
+fn returned(
+    hit: &Hit<'_>,
+    role: Role,
+    config: &TraceConfig,
+    result: u64,
+) -> Option<(&'static mut Thread, Birth)> {
+    let thread = inflight::thread(hit.tid)?;
+    if role == Role::IntReturn {
+        let site = ints::end(thread, hit)?;
+        if site != 0 {
+            ints::count(thread, site);
+            return None;
         }
-    } else {
-        match alloc::end(thread, &hit, result) {
-            Some(address) => (address, thread.domain, thread.caller),
-            None => return,
-        }
-    };
-    let site = stack::site(thread, hit.tid, config, domain, caller);
-    if is_int {
-        ints::count(thread, site);
-    } else {
-        alloc::born(thread, site, address);
+        let caller = thread.int_caller;
+        return Some((thread, Birth { address: 0, caller, domain: Domain::Object as u8 }));
     }
+    let address = alloc::end(thread, hit, config, result)?;
+    let (caller, domain) = (thread.caller, thread.domain);
+    Some((thread, Birth { address, caller, domain }))
 }
 
 /// Decides whether a hit counts, and counts it.
 #[inline(always)]
-fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig, kind: HitKind) -> Option<Hit> {
+fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig) -> Option<Hit<'static>> {
     // SAFETY: `config` is a map value; the field is one aligned word, which may change under us.
     let armed = unsafe { (&raw const config.armed).read_volatile() };
     if armed == HAND_OVER {
@@ -117,15 +151,32 @@ fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig, kind: HitKind) -> Optio
     }
     let tid = process::target_tid(config)?;
     // SAFETY: the helper only reads the context.
-    let hook = Hook::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })?;
+    let hook = HOOKS.get(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) } as u32)?;
+    count(if hook.returns == 1 { HitKind::Return } else { HitKind::Entry });
+    Some(Hit { tid, hook, domain: hook.domain(), sp: 0, stack: 0, ip: 0 })
+}
+
+/// Counts something that happens at hits.
+#[inline(always)]
+pub fn count(kind: HitKind) {
     if let Some(hits) = HITS.get_ptr_mut(kind as u32) {
         add(hits, 1);
     }
-    Some(Hit { tid, hook, sp: 0 })
+}
+
+/// Who asked for the memory: an address in the code that did. 0 if the stack's page cannot be read. A return probe replaces a return address only after
+/// the entry's hit (kernel/events/uprobes.c, `handler_chain`).
+#[inline(always)]
+pub fn caller(hit: &Hit<'_>) -> u64 {
+    if hit.hook.caller_from == CallerFrom::Here as u8 {
+        return hit.ip;
+    }
+    let words = i64::from(hit.hook.caller_words);
+    HitMemory.word(hit.stack.wrapping_add((words * 8) as u64)).unwrap_or(0)
 }
 
 /// For a process that had not mapped its interpreter when the trace began: the thread state's slot lies in the same file as
-/// the probed instruction, at a distance that the cookie carries.
+/// the probed instruction, at a distance that the probe point knows.
 #[inline(always)]
 fn learn_slot(instruction: u64, delta: i32) {
     if delta != 0
@@ -140,25 +191,25 @@ fn learn_slot(instruction: u64, delta: i32) {
     }
 }
 
-/// A register of the probed thread.
+/// A register of the probed thread, by its number.
 #[inline(always)]
-fn register(regs: *const pt_regs, register: Register) -> u64 {
-    match register {
-        Register::Rax => read_field!(regs, rax),
-        Register::Rcx => read_field!(regs, rcx),
-        Register::Rdx => read_field!(regs, rdx),
-        Register::Rbx => read_field!(regs, rbx),
-        Register::Rsp => read_field!(regs, rsp),
-        Register::Rbp => read_field!(regs, rbp),
-        Register::Rsi => read_field!(regs, rsi),
-        Register::Rdi => read_field!(regs, rdi),
-        Register::R8 => read_field!(regs, r8),
-        Register::R9 => read_field!(regs, r9),
-        Register::R10 => read_field!(regs, r10),
-        Register::R11 => read_field!(regs, r11),
-        Register::R12 => read_field!(regs, r12),
-        Register::R13 => read_field!(regs, r13),
-        Register::R14 => read_field!(regs, r14),
-        Register::R15 => read_field!(regs, r15),
+fn register(regs: *const pt_regs, number: u8) -> u64 {
+    match number {
+        0 => read_field!(regs, rax),
+        1 => read_field!(regs, rcx),
+        2 => read_field!(regs, rdx),
+        3 => read_field!(regs, rbx),
+        4 => read_field!(regs, rsp),
+        5 => read_field!(regs, rbp),
+        6 => read_field!(regs, rsi),
+        7 => read_field!(regs, rdi),
+        8 => read_field!(regs, r8),
+        9 => read_field!(regs, r9),
+        10 => read_field!(regs, r10),
+        11 => read_field!(regs, r11),
+        12 => read_field!(regs, r12),
+        13 => read_field!(regs, r13),
+        14 => read_field!(regs, r14),
+        _ => read_field!(regs, r15),
     }
 }

@@ -8,12 +8,11 @@ use tracer_common::block::Block;
 use tracer_common::event::StackRecord;
 use tracer_common::hook::Role;
 use tracer_common::loss::Loss;
-use tracer_common::walk::{Scratch, UserMemory};
+use tracer_common::walk::Scratch;
 
-use crate::hit::Hit;
+use crate::hit::{Hit, caller};
 use crate::loss::lose;
 use crate::maps::{BLOCKS, EMPTY_THREAD, THREADS};
-use crate::user_memory::HitMemory;
 
 /// What is remembered per thread. Only the thread's own hits touch it, and a thread is in one hit at a time: it is private without a lock,
 /// unlike per-CPU room, which a preempted hit would share (facts/ebpf.md §2.6).
@@ -21,7 +20,7 @@ use crate::user_memory::HitMemory;
 pub struct Thread {
     /// Stack pointer at the entry of the outermost call in flight; 0 when there is none.
     pub sp: u64,
-    /// The return address of that call: which code asked for the memory.
+    /// Which code asked for the memory, by an address in it.
     pub caller: u64,
     /// Bytes asked for by that call.
     pub size_bytes: u64,
@@ -77,13 +76,35 @@ pub fn thread(tid: u32) -> Option<&'static mut Thread> {
 
 /// Whether a call at `hit` happens inside the call that the thread has in flight.
 #[inline(always)]
-pub fn nested(thread: &Thread, hit: &Hit) -> bool {
-    thread.sp != 0 && (hit.sp < thread.sp || (hit.sp == thread.sp && hit.hook.domain.rank() > thread.rank))
+pub fn nested(thread: &Thread, hit: &Hit<'_>) -> bool {
+    thread.sp != 0 && (hit.sp < thread.sp || (hit.sp == thread.sp && hit.domain.rank() > thread.rank))
+}
+
+/// Whether the innermost allocator, at `hit`, works for the call that the thread has in flight. Nothing is nested in it, so a call in flight at the
+/// very same stack pointer has ended in a jump to it. A call in flight that never returned is given up.
+#[inline(always)]
+pub fn owned(thread: &mut Thread, hit: &Hit<'_>) -> bool {
+    if thread.sp == 0 {
+        return false;
+    }
+    if hit.sp <= thread.sp {
+        return true;
+    }
+    give_up(thread);
+    false
+}
+
+/// Forgets a call that never returned.
+#[inline(always)]
+fn give_up(thread: &mut Thread) {
+    lose(Loss::CallUnfinished);
+    restore(thread);
+    thread.sp = 0;
 }
 
 /// Remembers an allocating call, unless it is nested.
 #[inline(always)]
-pub fn begin(hit: &Hit, size_bytes: u64, old: u64) {
+pub fn begin(hit: &Hit<'_>, size_bytes: u64, old: u64) {
     if let Some(thread) = thread(hit.tid)
         && claim(thread, hit)
     {
@@ -94,33 +115,25 @@ pub fn begin(hit: &Hit, size_bytes: u64, old: u64) {
 
 /// Makes the call the thread's outermost one; `false` if it is nested. A call in flight that never returned is given up, its old block put back.
 #[inline(always)]
-pub fn claim(thread: &mut Thread, hit: &Hit) -> bool {
+pub fn claim(thread: &mut Thread, hit: &Hit<'_>) -> bool {
     if nested(thread, hit) {
         return false;
     }
     if thread.sp != 0 {
-        lose(Loss::CallUnfinished);
-        restore(thread);
+        give_up(thread);
     }
     thread.sp = hit.sp;
     thread.caller = caller(hit);
-    thread.role = hit.hook.role as u8;
-    thread.domain = hit.hook.domain as u8;
-    thread.rank = hit.hook.domain.rank();
+    thread.role = hit.hook.role;
+    thread.domain = hit.hook.domain;
+    thread.rank = hit.domain.rank();
     thread.old_known = 0;
     true
 }
 
-/// The return address of the function whose entry was hit; 0 if the stack's page cannot be read. A return probe replaces it only after the
-/// entry's hit (kernel/events/uprobes.c, `handler_chain`).
-#[inline(always)]
-pub fn caller(hit: &Hit) -> u64 {
-    HitMemory.word(hit.sp).unwrap_or(0)
-}
-
 /// Closes the call in flight if `hit` is its return; a return is where the stack pointer is one word above the entry's.
 #[inline(always)]
-pub fn close(thread: &mut Thread, hit: &Hit) -> bool {
+pub fn close(thread: &mut Thread, hit: &Hit<'_>) -> bool {
     if thread.sp == 0 || hit.sp != thread.sp + 8 {
         return false;
     }

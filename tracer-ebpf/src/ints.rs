@@ -3,7 +3,7 @@
 use tracer_common::loss::Loss;
 use tracer_common::site::{IntTotals, IntValueKey};
 
-use crate::hit::Hit;
+use crate::hit::{Hit, caller};
 use crate::inflight::{self, Thread};
 use crate::loss::{add, lose};
 use crate::maps::{INT_VALUES, INTS};
@@ -13,17 +13,17 @@ const SMALL: core::ops::RangeInclusive<i64> = -5..=256;
 
 /// The entry of `PyLong_FromLong(value)`.
 #[inline(always)]
-pub fn begin(hit: &Hit, value: i64) {
+pub fn begin(hit: &Hit<'_>, value: i64) {
     let Some(thread) = inflight::thread(hit.tid) else { return };
     thread.int_sp = hit.sp;
     thread.int_value = value;
-    thread.int_caller = inflight::caller(hit);
+    thread.int_caller = caller(hit);
     thread.int_site = 0;
 }
 
 /// Its return: the site that the allocation inside has found, or 0 if nothing was allocated (a small int) and the stack is still to be walked.
 #[inline(always)]
-pub fn end(thread: &mut Thread, hit: &Hit) -> Option<u64> {
+pub fn end(thread: &mut Thread, hit: &Hit<'_>) -> Option<u64> {
     if thread.int_sp == 0 || hit.sp != thread.int_sp + 8 {
         return None;
     }

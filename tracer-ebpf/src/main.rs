@@ -1,4 +1,4 @@
-//! The probes of unshed: entry points only. A hit is checked (`hit`), paired with its return (`inflight`), given its stack
+//! The probes of unshed: entry points only. A hit is checked (`hit`), complete in itself (`fast`) or paired with its return (`inflight`), given its stack
 //! (`stack`) and written into the books (`alloc`, `free`, `resize`, `ints`); all that is lost is counted (`loss`).
 //!
 //! Every entry point returns 0: any other value makes the kernel build a perf sample (kernel/trace/trace_uprobe.c, `__uprobe_perf_func`).
@@ -8,6 +8,7 @@
 
 mod maps;
 mod hit;
+mod fast;
 mod inflight;
 mod alloc;
 mod free;
@@ -21,17 +22,17 @@ mod loss;
 use aya_ebpf::macros::{raw_tracepoint, uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext};
 
-/// Any probed instruction of an allocator; the cookie says which.
+/// Any probed instruction; the cookie says which. One link's returns may run it as well: it looks at the probe point, not at how it was hit.
 #[uprobe]
 pub fn on_entry(ctx: ProbeContext) -> u32 {
-    hit::entered(&ctx);
+    hit::hit(&ctx);
     0
 }
 
-/// The return of any allocating function.
+/// The same for returns, as perf events must have it.
 #[uretprobe]
 pub fn on_return(ctx: RetProbeContext) -> u32 {
-    hit::returned(&ctx);
+    hit::hit(&ctx);
     0
 }
 

@@ -5,7 +5,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
 use tracer_common::block::Block;
 use tracer_common::config::{ProcessState, TraceConfig};
-use tracer_common::limits::{DEFAULT_BLOCKS, DEFAULT_SITES, MAX_INT_VALUES, MAX_THREADS, RING_BYTES};
+use tracer_common::hook::{HitKind, Hook, SlowCall, SlowCallKey};
+use tracer_common::limits::{
+    DEFAULT_BLOCKS, DEFAULT_SITES, MAX_HOOKS, MAX_INT_VALUES, MAX_SLOW_CALLS, MAX_THREADS, RING_BYTES,
+};
 use tracer_common::loss::ROWS;
 use tracer_common::site::{IntTotals, IntValueKey, SiteTotals};
 
@@ -58,9 +61,18 @@ pub static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 pub static LOSSES: Array<u64> = Array::with_max_entries(ROWS, 0);
 
-/// Hits while armed, per CPU and [`tracer_common::hook::HitKind`].
+/// Hits while armed, per CPU and [`HitKind`].
 #[map]
-pub static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+pub static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(HitKind::ROWS, 0);
+
+/// What each probe point means; a hit's attach cookie is its place here. Written by the loader before anything is attached. Place 0 means nothing.
+#[map]
+pub static HOOKS: Array<Hook> = Array::with_max_entries(MAX_HOOKS, 0);
+
+/// The calls of `allocate_from_new_pool`, by return address. Written by the loader before anything is attached.
+#[map]
+pub static SLOW_CALLS: HashMap<SlowCallKey, SlowCall> =
+    HashMap::with_max_entries(MAX_SLOW_CALLS, BPF_F_NO_PREALLOC);
 
 /// Always empty. A program with a tail call in it is not given a private stack, which on preemptible kernels from 6.13 on two threads
 /// could share on one CPU (kernel/bpf/verifier.c, `check_max_stack_depth`; facts/ebpf.md §2.6).

@@ -11,7 +11,7 @@ use crate::loss::lose;
 
 /// The entry of `realloc(old, size_bytes)`.
 #[inline(always)]
-pub fn begin(hit: &Hit, old: u64, size_bytes: u64) {
+pub fn begin(hit: &Hit<'_>, old: u64, size_bytes: u64) {
     let Some(thread) = inflight::thread(hit.tid) else { return };
     if !inflight::claim(thread, hit) {
         return;
@@ -36,6 +36,10 @@ pub fn settle(thread: &mut Thread, address: u64) -> bool {
     if thread.old_known == 1 {
         thread.old_known = 0;
         free::account(&thread.old_block);
+        // An item array that outgrows pymalloc stays what it was, whichever allocator has it now.
+        if let Some(domain) = thread.old_block.domain() {
+            thread.domain = domain as u8;
+        }
     } else if thread.old != 0 {
         lose(Loss::UnknownRealloc);
     }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use aya_log_ebpf::debug;
-use tracer_common::config::TraceConfig;
+use tracer_common::config::{TraceConfig, work};
 use tracer_common::event::{EventHead, EventKind};
 use tracer_common::frame::{PyFrame, finish, mix};
 use tracer_common::limits::MAX_DEPTH;
@@ -19,6 +19,9 @@ use crate::user_memory::HitMemory;
 #[inline(always)]
 pub fn site(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8, caller: u64) -> u64 {
     let walked = walk(thread, tid, config, mix(u64::from(domain), caller));
+    if config.work & work::SITES == 0 {
+        return OTHER_SITES;
+    }
     let Some(sent) = sent_flag(walked.id, domain) else {
         lose(Loss::SiteMapFull);
         return OTHER_SITES;
@@ -41,6 +44,9 @@ pub fn site(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8, cal
 fn walk(thread: &mut Thread, tid: u32, config: &TraceConfig, seed: u64) -> Walked {
     let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
     let bare = |end| Walked { depth: 0, end, id: finish(mix(mix(0, seed), end as u64)) };
+    if config.work & work::STACKS == 0 {
+        return bare(WalkEnd::Complete);
+    }
     let walked = match walk::innermost(&HitMemory, &config.layout, slot, tid) {
         Err(_) => bare(WalkEnd::Fault),
         Ok(0) => bare(WalkEnd::NoThreadState),

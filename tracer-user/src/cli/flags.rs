@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracer_common::config::work;
 use tracer_common::domain::Domain;
 use tracer_common::limits::{DEFAULT_BLOCKS, DEFAULT_DEPTH, DEFAULT_SITES, MAX_BLOCKS, MAX_DEPTH};
+
+use crate::probe::sites::How;
 
 /// Finds the memory that a running CPython process never sheds.
 #[derive(Debug, Parser)]
@@ -71,6 +74,19 @@ pub struct Record {
     /// Frames to keep of a stack, innermost first
     #[arg(long, value_name = "N", default_value_t = DEFAULT_DEPTH, value_parser = clap::value_parser!(u32).range(1..=MAX_DEPTH as i64))]
     pub max_depth: u32,
+    /// Where to put the traps: on all fast paths (sites), on the allocator functions, or on their entries as it is usually done
+    #[arg(long, hide = true, value_enum, default_value_t = HooksArg::Sites)]
+    pub hooks: HooksArg,
+    /// What a hit does, for the benchmark
+    #[arg(
+        long,
+        hide = true,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "PART,…",
+        default_value = "all"
+    )]
+    pub work: Vec<WorkArg>,
     /// Attach one perf event per probe point, as kernels before 6.10 need it
     #[arg(long, hide = true)]
     pub perf_events: bool,
@@ -148,6 +164,58 @@ pub enum SortArg {
     Blocks,
     /// Growth per second
     Growth,
+}
+
+/// `--hooks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HooksArg {
+    /// All fast paths of the allocator
+    Sites,
+    /// The allocator's functions, where it is cheap
+    Functions,
+    /// The allocator's functions, at their entry
+    Naive,
+}
+
+impl From<HooksArg> for How {
+    fn from(arg: HooksArg) -> Self {
+        match arg {
+            HooksArg::Sites => Self::Sites,
+            HooksArg::Functions => Self::Functions,
+            HooksArg::Naive => Self::Naive,
+        }
+    }
+}
+
+/// A part of what a hit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WorkArg {
+    /// The trap alone
+    Trap,
+    /// Registers are read and hits counted
+    None,
+    /// Stacks are walked
+    Stacks,
+    /// Sites are summed up
+    Sites,
+    /// Live blocks are remembered
+    Blocks,
+    /// Everything
+    All,
+}
+
+impl WorkArg {
+    /// The bits of the configuration.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Trap | Self::None => 0,
+            Self::Stacks => work::STACKS,
+            Self::Sites => work::SITES,
+            Self::Blocks => work::BLOCKS,
+            Self::All => work::ALL,
+        }
+    }
 }
 
 /// A domain on the command line.

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tracer_common::domain::Domain;
 
-use crate::cli::flags::{Record, Report, SortArg, View};
+use crate::cli::flags::{Record, Report, SortArg, View, WorkArg};
 use crate::cli::output::Output;
 use crate::error::{Context, Result};
 use crate::heap::order::Sort;
 use crate::probe::load::{Limits, ProbeLog};
+use crate::probe::sites::How;
 use crate::report::{Format, Style, archive, write};
 
 /// Columns of a report that goes to no terminal.
@@ -73,6 +74,12 @@ pub struct Plan {
     pub ints: bool,
     /// Trace although the hooks are incomplete.
     pub incomplete: bool,
+    /// Where the traps of the Python domains go.
+    pub how: How,
+    /// What a hit does, a sum of [`tracer_common::config::work`]s; 0 for nothing but counting.
+    pub work: u32,
+    /// Traps are put in, but the probes return at once: for the benchmark.
+    pub empty_probes: bool,
     /// Attach one perf event per probe point even where the kernel has better.
     pub perf_events: bool,
     /// Bounds of the kernel's memory.
@@ -113,6 +120,9 @@ impl Plan {
             domains,
             ints: flags.ints,
             incomplete: flags.incomplete,
+            how: flags.hooks.into(),
+            work: flags.work.iter().fold(0, |sum, part| sum | part.bits()),
+            empty_probes: flags.work.contains(&WorkArg::Trap),
             perf_events: flags.perf_events,
             limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites },
             max_depth: flags.max_depth,

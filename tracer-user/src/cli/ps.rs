@@ -5,10 +5,9 @@ use std::fmt::Write;
 use tracer_common::domain::Domain;
 
 use crate::error::Result;
-use crate::probe::sites;
+use crate::probe::sites::{self, How, Wish};
 use crate::report::plain;
 use crate::report::processes::{self, ProcessRow};
-use crate::target::memory::Memory;
 use crate::target::process::Process;
 use crate::target::python::Python;
 use crate::target::{self, PythonRow};
@@ -58,8 +57,8 @@ fn facts(row: &PythonRow) -> ProcessRow {
 /// What hooks would be on a Python.
 fn judge(process: &Process, python: &Python) -> target::Judgement {
     let build = python.flavour.to_string();
-    let live = Memory::new(process.pid());
-    match sites::plan(python, Some(&live), &DOMAINS, false, None) {
+    let wish = Wish { live: Some(process), domains: &DOMAINS, ints: false, libc: None, how: How::Sites };
+    match sites::plan(python, &wish) {
         Ok(plan) => (build, plan.completeness.complete, plan.completeness.reason),
         Err(error) => (build, false, error.to_string().replace('\n', "; ")),
     }

@@ -15,8 +15,20 @@ use crate::kernel;
 use crate::probe::load::Probes;
 
 /// The maps whose memory is reported.
-const MAPS: [&str; 10] =
-    ["CONFIG", "PROCESS", "BLOCKS", "SITES", "THREADS", "INTS", "INT_VALUES", "LOSSES", "HITS", "AYA_LOGS"];
+const MAPS: [&str; 12] = [
+    "CONFIG",
+    "PROCESS",
+    "HOOKS",
+    "SLOW_CALLS",
+    "BLOCKS",
+    "SITES",
+    "THREADS",
+    "INTS",
+    "INT_VALUES",
+    "LOSSES",
+    "HITS",
+    "AYA_LOGS",
+];
 
 /// Reads a hash map whole.
 fn hash<K: Pod + Default, V: Pod + Default>(
@@ -52,7 +64,7 @@ pub fn books(probes: &mut Probes, last: Moment) -> Result<Books> {
     })?;
     hash(probes, "INT_VALUES", |key: IntValueKey, calls: u64| books.int_values.push((key, calls)))?;
     books.losses = losses(probes)?;
-    let Hits { entries, returns } = hits(probes)?;
+    let Hits { entries, returns, .. } = hits(probes)?;
     books.hits = entries + returns;
     Ok(books)
 }
@@ -76,6 +88,10 @@ pub struct Hits {
     pub entries: u64,
     /// At returns.
     pub returns: u64,
+    /// Blocks that pymalloc handed out.
+    pub pool_allocs: u64,
+    /// Blocks that pymalloc took back.
+    pub pool_frees: u64,
 }
 
 /// Hits while armed, over all CPUs.
@@ -87,7 +103,12 @@ pub fn hits(probes: &mut Probes) -> Result<Hits> {
     let sum = |kind: HitKind| -> Result<u64> {
         Ok(map.get(&(kind as u32), 0).context("the hit counters")?.iter().sum())
     };
-    Ok(Hits { entries: sum(HitKind::Entry)?, returns: sum(HitKind::Return)? })
+    Ok(Hits {
+        entries: sum(HitKind::Entry)?,
+        returns: sum(HitKind::Return)?,
+        pool_allocs: sum(HitKind::PoolAlloc)?,
+        pool_frees: sum(HitKind::PoolFree)?,
+    })
 }
 
 /// Bytes of kernel memory behind the maps, as the kernel itself accounts them (`memlock` of fdinfo: what is there, not what may come).

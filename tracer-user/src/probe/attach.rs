@@ -78,31 +78,34 @@ impl Method {
         Ok(Link::PerfEvents(links))
     }
 
-    /// Puts all traps of a plan in. Returns come first: a return without its entry is ignored, an entry without its return would be a
+    /// Puts all traps of a plan in; a point's cookie is its place in the plan, from 1 on. Returns come first: a return without its entry is ignored, an entry without its return would be a
     /// call that never ends.
     ///
     /// # Errors
     /// What the kernel says; nothing stays attached then.
     pub fn attach(&self, probes: &mut Probes, points: &[Point], pid: u32) -> Result<Links> {
         let mut files = BTreeMap::<(bool, PathBuf), Vec<(u64, u64)>>::new();
-        for point in points {
+        for (cookie, point) in (1u64..).zip(points) {
             let file = files.entry((!point.returns, point.file.clone())).or_default();
-            file.push((point.file_offset, point.hook.to_cookie()));
+            file.push((point.file_offset, cookie));
         }
         let links = files.iter().map(|((entry, path), points)| self.link(probes, path, points, !entry, pid));
         Ok(Links(links.collect::<Result<_>>()?))
     }
 
-    /// Run time in nanoseconds and runs of the entry and return programs, as far as the kernel has measured them.
+    /// Run time in nanoseconds and runs of the programs, as far as the kernel has measured them.
     #[must_use]
-    pub fn run_times(&self, probes: &mut Probes) -> [(u64, u64); 2] {
+    pub fn run_time(&self, probes: &mut Probes) -> (u64, u64) {
         match self {
-            Self::Multi(programs) => programs.run_times(),
-            Self::PerfEvents => [false, true].map(|returns| {
-                let program = program(probes, returns).ok();
-                let fd = program.as_ref().and_then(|program| program.fd().ok());
-                fd.and_then(|fd| kernel::run_time(fd.as_fd())).unwrap_or_default()
-            }),
+            Self::Multi(programs) => programs.run_time(),
+            Self::PerfEvents => {
+                let times = [false, true].map(|returns| {
+                    let program = program(probes, returns).ok();
+                    let fd = program.as_ref().and_then(|program| program.fd().ok());
+                    fd.and_then(|fd| kernel::run_time(fd.as_fd())).unwrap_or_default()
+                });
+                (times[0].0 + times[1].0, times[0].1 + times[1].1)
+            }
         }
     }
 }

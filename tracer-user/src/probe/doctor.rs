@@ -11,8 +11,7 @@ use crate::probe::attach::Method;
 use crate::probe::calibrate;
 use crate::probe::load::{Limits, ProbeLog, Probes};
 use crate::probe::multi;
-use crate::probe::sites;
-use crate::target::memory::Memory;
+use crate::probe::sites::{self, How, Wish};
 use crate::target::process::Process;
 use crate::target::python::Python;
 
@@ -160,8 +159,8 @@ fn target(all: &mut Examination, process: &Process) -> Result<()> {
         format!("{}, {}, {}", python.version, python.flavour, python.image.path.display()),
     );
     let domains = [Domain::Object, Domain::Mem, Domain::Raw];
-    let live = Memory::new(process.pid());
-    let plan = sites::plan(&python, Some(&live), &domains, false, None);
+    let wish = Wish { live: Some(process), domains: &domains, ints: false, libc: None, how: How::Sites };
+    let plan = sites::plan(&python, &wish);
     if let Some(plan) = all.result("probe points", plan, |plan| format!("{}", plan.points.len())) {
         for point in &plan.points {
             all.note(true, "", point.to_string());

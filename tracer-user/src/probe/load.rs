@@ -4,6 +4,8 @@ use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader};
 use tracer_common::config::{ProcessState, TraceConfig};
+use tracer_common::hook::{Hook, SlowCall, SlowCallKey};
+use tracer_common::limits::{MAX_HOOKS, MAX_SLOW_CALLS};
 use tracer_common::site::{OTHER_SITES, SiteTotals};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -69,6 +71,28 @@ impl Probes {
         map.set(0, TraceConfig { armed: 0, ..config }, 0).context("the configuration map")?;
         let mut map: Array<_, ProcessState> = self.typed("PROCESS")?;
         map.set(0, process, 0).context("the process map")
+    }
+
+    /// Writes what the probe points mean. A point's attach cookie is its place in the list plus one: place 0 means nothing.
+    ///
+    /// # Errors
+    /// When there are more than fit, or what the kernel says.
+    pub fn set_hooks(&mut self, hooks: &[Hook], slow_calls: &[(SlowCallKey, SlowCall)]) -> Result<()> {
+        if hooks.len() >= MAX_HOOKS as usize {
+            return Err(Error::failed(format!(
+                "{} probe points are more than the {MAX_HOOKS} that fit",
+                hooks.len()
+            )));
+        }
+        let mut map: Array<_, Hook> = self.typed("HOOKS")?;
+        for (index, hook) in (1u32..).zip(hooks) {
+            map.set(index, hook, 0).context("the map of hooks")?;
+        }
+        let mut map: HashMap<_, SlowCallKey, SlowCall> = self.typed("SLOW_CALLS")?;
+        for (key, call) in slow_calls.iter().take(MAX_SLOW_CALLS as usize) {
+            map.insert(key, call, 0).context("the map of slow calls")?;
+        }
+        Ok(())
     }
 
     /// Turns counting on or off. Off is final: hits that are under way finish within microseconds.

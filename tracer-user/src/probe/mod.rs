@@ -3,6 +3,7 @@
 
 pub mod attach;
 pub mod calibrate;
+pub mod code;
 pub mod doctor;
 pub mod load;
 pub mod multi;

@@ -68,40 +68,35 @@ pub fn program_names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The two programs that sit on probe points.
+/// The program that sits on probe points: the same on instructions and on returns, so that the verifier walks it once.
 #[derive(Debug)]
 pub struct Programs {
-    entry: Loaded,
-    returns: Loaded,
+    hit: Loaded,
 }
 
 impl Programs {
-    /// Loads both.
+    /// Loads it.
     ///
     /// # Errors
     /// What the verifier says.
     pub fn load(probes: &Probes) -> Result<Self> {
-        Ok(Self {
-            entry: load(probes, "on_entry", TRACE_UPROBE_MULTI)?,
-            returns: load(probes, "on_return", TRACE_UPROBE_MULTI)?,
-        })
+        Ok(Self { hit: load(probes, "on_entry", TRACE_UPROBE_MULTI)? })
     }
 
-    /// Links one of them to (file offset, cookie) pairs of a file, for one process.
+    /// Links it to (file offset, cookie) pairs of a file, for one process.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn link(&self, path: &Path, points: &[(u64, u64)], returns: bool, pid: u32) -> Result<OwnedFd> {
-        let program = if returns { &self.returns } else { &self.entry };
         let c_path = CString::new(path.as_os_str().as_bytes()).context(path.display())?;
-        kernel::link_uprobe_multi(program.fd.as_fd(), &c_path, points, returns, pid)
+        kernel::link_uprobe_multi(self.hit.fd.as_fd(), &c_path, points, returns, pid)
             .context(format!("probes on {}", path.display()))
     }
 
-    /// Run time in nanoseconds and runs of both programs, entry first, as far as the kernel has measured them.
+    /// Run time in nanoseconds and runs, as far as the kernel has measured them.
     #[must_use]
-    pub fn run_times(&self) -> [(u64, u64); 2] {
-        [&self.entry, &self.returns].map(|program| kernel::run_time(program.fd.as_fd()).unwrap_or_default())
+    pub fn run_time(&self) -> (u64, u64) {
+        kernel::run_time(self.hit.fd.as_fd()).unwrap_or_default()
     }
 }
 

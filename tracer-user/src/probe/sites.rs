@@ -1,27 +1,33 @@
-//! Where a trap is cheapest: the plan of the probe points for builds whose allocators are called through their symbols.
+//! Where a trap is cheapest, and where traps see everything: the plan of the probe points.
 //!
-//! The choice is made by decoding the functions, never by a table of offsets. Everything here is pure but for the reads of the
-//! live allocator table, which only say which functions the slots name now.
+//! The choice is made by decoding the code, never by a table of offsets. Everything here is pure but for the reads of the
+//! live allocator table, which say which functions the slots name now, and of the files of foreign allocators.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use tracer_common::domain::Domain;
-use tracer_common::hook::{Hook, Register, Role};
+use tracer_common::hook::{CallerFrom, Hook, Register, Role, SlowCall, SlowCallKey};
 
 use crate::error::{Error, Kind, Result};
 use crate::target::elf::{Elf, Symbol};
 use crate::target::image::Image;
 use crate::target::memory::Memory;
+use crate::target::process::Process;
 use crate::target::python::Python;
 
+pub mod allocators;
 pub mod complete;
 mod free;
+pub mod inlined;
 pub mod spot;
 pub mod table;
 pub mod wrapper;
 
+use allocators::{Server, Table};
 use complete::Completeness;
+use inlined::{Counts, Facts};
 use spot::{Spot, first_emulated};
 use table::{FUNCTIONS, Function};
 
@@ -76,63 +82,107 @@ pub struct HookPlan {
     pub points: Vec<Point>,
     /// Whether every block of the chosen Python domains passes one of them.
     pub completeness: Completeness,
+    /// The fast paths that were found; none if the functions are hooked by their symbols.
+    pub counts: Counts,
+    /// What each call of the slow path stands in for.
+    pub slow_calls: Vec<(SlowCallKey, SlowCall)>,
+    /// Who served the Python domains when the plan was made.
+    pub table: Table,
+}
+
+/// Where the traps of the Python domains go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum How {
+    /// Where they see everything at the least cost.
+    #[default]
+    Sites,
+    /// On the allocator functions, at the first emulated instruction and at their return.
+    Functions,
+    /// On the allocator functions, at their very entry and at their return, as it is usually done; for comparison.
+    Naive,
 }
 
 /// What is to be hooked, and where the allocator table is read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Request<'a> {
     domains: &'a [Domain],
-    live: Option<&'a Memory>,
+    live: Option<&'a Process>,
 }
 
 impl Request<'_> {
     fn wants(&self, domain: Domain) -> bool {
         self.domains.contains(&domain)
     }
+
+    fn memory(&self) -> Option<Memory> {
+        self.live.map(|process| Memory::new(process.pid()))
+    }
+}
+
+/// What is asked of the planner.
+#[derive(Clone, Copy)]
+pub struct Wish<'a> {
+    /// The running process; `None` for a program that has not started.
+    pub live: Option<&'a Process>,
+    /// The domains to be seen.
+    pub domains: &'a [Domain],
+    /// Hook `PyLong_FromLong`.
+    pub ints: bool,
+    /// The file with the C library's allocator, for [`Domain::Libc`].
+    pub libc: Option<&'a Image>,
+    /// Where the traps go.
+    pub how: How,
 }
 
 /// Plans the traps.
 ///
-/// `live` is the memory of the running process, `None` for a program that has not started; `ints` hooks `PyLong_FromLong`; `libc` is the file with
-/// the C library's allocator, for [`Domain::Libc`].
-///
 /// # Errors
 /// [`Kind::Target`] when the file lacks an allocator function of a chosen domain, or it cannot be decoded.
-pub fn plan(
-    python: &Python,
-    live: Option<&Memory>,
-    domains: &[Domain],
-    ints: bool,
-    libc: Option<&Image>,
-) -> Result<HookPlan> {
-    let request = Request { domains, live };
-    let mut planner = Planner { points: Vec::new() };
-    let elf = &python.image.elf;
+pub fn plan(python: &Python, wish: &Wish<'_>) -> Result<HookPlan> {
+    let request = Request { domains: wish.domains, live: wish.live };
+    let mut planner = Planner::default();
     let interpreter = Place { image: &python.image, tstate_slot: python.tstate_slot_vaddr() };
-    for function in FUNCTIONS.iter().filter(|function| function.is_wanted(domains, ints)) {
-        let place = match (function.domain, libc) {
+    let table = Table::read(python, request.memory().as_ref());
+    let (completeness, counts, how) = match wish.how {
+        How::Sites => by_sites(&mut planner, python, &interpreter, &request, &table),
+        how => (complete::judge(&python.image.elf, python, &request), Counts::default(), how),
+    };
+    for function in FUNCTIONS.iter().filter(|function| function.is_wanted(wish.domains, wish.ints)) {
+        if how == How::Sites && function.slot_index().is_some() {
+            continue;
+        }
+        let place = match (function.domain, wish.libc) {
             (Domain::Libc, None) => continue,
             (Domain::Libc, Some(image)) => Place { image, tstate_slot: None },
             _ => interpreter,
         };
-        let Some(symbol) = place.image.elf.symbol(function.symbol) else {
-            if function.optional {
-                continue;
-            }
-            return Err(unhookable(place.image, function, "has no symbol"));
-        };
-        let direct = place.image.elf.code(symbol, FUNCTION_LIMIT);
-        let direct = direct.and_then(|code| first_emulated(code, symbol.address, function.arguments));
-        let Some(spot) = direct else { return Err(unhookable(place.image, function, "cannot decode")) };
-        let behind = (!spot.emulated && function.role == Role::Free && function.domain != Domain::Libc)
-            .then(|| free::behind_wrapper(python, &request, function))
-            .flatten();
-        match behind {
-            Some(found) => planner.add(&place, &found.name, found.address, &found.spot, found.hook()),
-            None => planner.add_function(&place, function, symbol, &spot),
-        }
+        planner.function(python, &request, &place, function, how)?;
     }
-    Ok(HookPlan { points: planner.points, completeness: complete::judge(elf, python, &request) })
+    Ok(HookPlan { points: planner.points, completeness, counts, slow_calls: planner.slow_calls, table })
+}
+
+/// Hooks the fast paths; or nothing, where the functions serve the wish better: if only some of the domains that share their code are wanted, and the
+/// compiler has left the functions alone.
+fn by_sites(
+    planner: &mut Planner,
+    python: &Python,
+    place: &Place<'_>,
+    request: &Request<'_>,
+    table: &Table,
+) -> (Completeness, Counts, How) {
+    let functions = complete::judge(&python.image.elf, python, request);
+    let python_domains = [Domain::Object, Domain::Mem, Domain::Raw];
+    let wanted = python_domains.iter().filter(|domain| request.wants(**domain)).count();
+    let own = table.entries.iter().all(|entry| entry.server(python) == Server::Own);
+    if wanted == 0 || (functions.complete && own && wanted < python_domains.len()) {
+        return (functions, Counts::default(), How::Functions);
+    }
+    let facts = Facts::of(python, table);
+    if facts.gap().is_some() && functions.complete {
+        return (functions, Counts::default(), How::Functions);
+    }
+    let completeness = inlined::add(planner, python, place, request, &facts);
+    (completeness, facts.counts(), How::Sites)
 }
 
 fn unhookable(image: &Image, function: &Function, what: &str) -> Error {
@@ -149,46 +199,90 @@ struct Place<'a> {
     tstate_slot: Option<u64>,
 }
 
+#[derive(Default)]
 struct Planner {
     points: Vec<Point>,
+    slow_calls: Vec<(SlowCallKey, SlowCall)>,
+    /// Files of foreign allocators.
+    foreign: Vec<Rc<Image>>,
 }
 
 impl Planner {
+    /// A function by its symbol, where it is cheapest, or (naively) at its entry.
+    fn function(
+        &mut self,
+        python: &Python,
+        request: &Request<'_>,
+        place: &Place<'_>,
+        function: &Function,
+        how: How,
+    ) -> Result<()> {
+        let Some(symbol) = place.image.elf.symbol(function.symbol) else {
+            if function.optional {
+                return Ok(());
+            }
+            return Err(unhookable(place.image, function, "has no symbol"));
+        };
+        let direct = place.image.elf.code(symbol, FUNCTION_LIMIT);
+        let direct = direct.and_then(|code| first_emulated(code, symbol.address, function.arguments));
+        let Some(mut spot) = direct else { return Err(unhookable(place.image, function, "cannot decode")) };
+        if how == How::Naive && function.slot_index().is_some() {
+            spot = Spot {
+                offset: 0,
+                arguments: function.arguments.to_vec(),
+                pushed_words: 0,
+                emulated: spot.emulated && spot.offset == 0,
+            };
+        } else if !spot.emulated
+            && function.role == Role::Free
+            && function.domain != Domain::Libc
+            && let Some(found) = free::behind_wrapper(python, request, function)
+        {
+            let ip = found.address.wrapping_add(found.spot.offset);
+            let name = format!("{}+{}", found.name, found.spot.offset);
+            self.add_at(place, &name, ip, found.spot.emulated, found.hook());
+            return Ok(());
+        }
+        self.add_function(place, function, symbol, &spot);
+        Ok(())
+    }
+
     /// The entry of a function, and its return if it hands out memory.
     fn add_function(&mut self, place: &Place<'_>, function: &Function, symbol: Symbol, spot: &Spot) {
         let register = |index: usize| {
-            spot.arguments.get(index).or(spot.arguments.first()).copied().unwrap_or(Register::Rdi)
+            spot.arguments.get(index).or(spot.arguments.first()).copied().unwrap_or(Register::Rdi) as u8
         };
+        let words = i32::from(spot.pushed_words);
         let hook = Hook {
-            role: function.role,
-            domain: function.domain,
             a: register(0),
             b: register(1),
-            pushed_words: spot.pushed_words,
-            tstate_delta: 0,
+            entry_words: words,
+            caller_words: words,
+            ..Hook::new(function.role, function.domain)
         };
-        self.add(place, function.symbol, symbol.address, spot, hook);
+        let at = |spot: &Spot| {
+            (format!("{}+{}", function.symbol, spot.offset), symbol.address.wrapping_add(spot.offset))
+        };
+        let (name, ip) = at(spot);
+        self.add_at(place, &name, ip, spot.emulated, hook);
         let Some(role) = function.return_role() else { return };
         // The kernel takes the return address from where the stack pointer points, so nothing may have been pushed.
         let spot = if spot.pushed_words == 0 { spot.clone() } else { return_spot(&place.image.elf, symbol) };
+        let (name, ip) = at(&spot);
         let hook = Hook {
-            role,
-            domain: function.domain,
-            a: Register::Rax,
-            b: Register::Rax,
-            pushed_words: 0,
-            tstate_delta: 0,
+            a: Register::Rax as u8,
+            caller_from: CallerFrom::Here as u8,
+            ..Hook::new(role, function.domain)
         };
-        self.add(place, function.symbol, symbol.address, &spot, hook);
+        self.add_at(place, &name, ip, spot.emulated, hook);
     }
 
-    /// One trap, unless there is one at its place in its direction already.
-    fn add(&mut self, place: &Place<'_>, name: &str, address: u64, spot: &Spot, hook: Hook) {
-        let vaddr = address.wrapping_add(spot.offset);
+    /// One trap, unless there is one at its place, of its role and in its direction already.
+    fn add_at(&mut self, place: &Place<'_>, name: &str, vaddr: u64, emulated: bool, hook: Hook) {
         let Some(file_offset) = place.image.elf.file_offset(vaddr) else { return };
-        let returns = matches!(hook.role, Role::Return | Role::IntReturn);
         let same = |point: &Point| {
-            (point.file_offset, point.returns) == (file_offset, returns) && point.file == place.image.open
+            (point.file_offset, point.hook.returns, point.hook.role) == (file_offset, hook.returns, hook.role)
+                && point.file == place.image.open
         };
         if self.points.iter().any(same) {
             return;
@@ -196,14 +290,26 @@ impl Planner {
         let delta = place.tstate_slot.map(|slot| slot.wrapping_sub(vaddr).cast_signed());
         let tstate_delta = delta.and_then(|delta| i32::try_from(delta).ok()).unwrap_or(0);
         self.points.push(Point {
-            name: format!("{name}+{}", spot.offset),
+            name: name.to_owned(),
             file: place.image.open.clone(),
             file_offset,
             vaddr,
             hook: Hook { tstate_delta, ..hook },
-            returns,
-            emulated: spot.emulated,
+            returns: hook.returns == 1,
+            emulated,
         });
+    }
+
+    /// The file of a running process that has code at this address.
+    fn foreign(&mut self, process: &Process, address: u64) -> Option<Rc<Image>> {
+        let mappings = process.mappings().ok()?;
+        let mapping = mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&address))?;
+        if let Some(known) = self.foreign.iter().find(|image| image.path == mapping.path) {
+            return Some(Rc::clone(known));
+        }
+        let image = Rc::new(Image::of_mapping(process, mapping).ok()?);
+        self.foreign.push(Rc::clone(&image));
+        Some(image)
     }
 }
 

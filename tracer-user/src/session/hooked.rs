@@ -4,18 +4,18 @@ use std::time::{Instant, SystemTime};
 
 use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::domain::Domain;
+use tracer_common::hook::Hook;
 
 use crate::cli::plan::Plan;
 use crate::error::{Error, Kind, Result};
 use crate::probe::attach::{Links, Method};
 use crate::probe::calibrate::TrapCost;
 use crate::probe::load::Probes;
-use crate::probe::sites::{self, HookPlan};
+use crate::probe::sites::{self, HookPlan, Wish};
 use crate::probe::{calibrate, doctor, multi};
 use crate::session::Armed;
 use crate::session::subject::Subject;
 use crate::target::image::Image;
-use crate::target::memory::Memory;
 
 /// The probes, in.
 pub(super) struct Hooked {
@@ -31,7 +31,7 @@ pub(super) struct Hooked {
 impl Hooked {
     /// Plans, loads and attaches; nothing counts yet.
     pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<Self> {
-        let hooks = plan_hooks(subject, &plan.domains, plan.ints)?;
+        let hooks = plan_hooks(subject, plan)?;
         if !hooks.completeness.complete && !plan.incomplete {
             let reason = &hooks.completeness.reason;
             return Err(Error::new(
@@ -42,6 +42,8 @@ impl Hooked {
         }
         let mut probes = Probes::load(plan.limits, plan.probe_log)?;
         probes.configure(configuration(plan, subject), process_state(subject))?;
+        let meanings: Vec<Hook> = hooks.points.iter().map(|point| point.hook).collect();
+        probes.set_hooks(&meanings, &hooks.slow_calls)?;
         let multi = !plan.perf_events && multi::supported(&doctor::kernel_release());
         let method = Method::load(&mut probes, multi)?;
         let trap = calibrate::trap_cost(&method, &mut probes)?;
@@ -53,8 +55,10 @@ impl Hooked {
     }
 
     /// Begins to count.
-    pub(super) fn arm(&mut self, subject: &Subject) -> Result<Armed> {
-        self.probes.arm(true)?;
+    pub(super) fn arm(&mut self, subject: &Subject, empty: bool) -> Result<Armed> {
+        if !empty {
+            self.probes.arm(true)?;
+        }
         Ok(Armed { instant: Instant::now(), wall: SystemTime::now(), rss_bytes: subject.process.rss_bytes() })
     }
 
@@ -77,15 +81,17 @@ impl Hooked {
 }
 
 /// Plans the hooks of a target. The C library is looked for only where it is asked for.
-fn plan_hooks(subject: &Subject, domains: &[Domain], ints: bool) -> Result<HookPlan> {
-    let libc = match (domains.contains(&Domain::Libc), subject.is_fresh()) {
+fn plan_hooks(subject: &Subject, plan: &Plan) -> Result<HookPlan> {
+    let libc = match (plan.domains.contains(&Domain::Libc), subject.is_fresh()) {
         (false, _) => None,
         (true, false) => Some(Image::allocator_of(&subject.process)?),
         (true, true) => Some(Image::allocator_among(&subject.python.libraries)?),
     };
-    let memory = Memory::new(subject.process.pid());
-    let live = (!subject.is_fresh()).then_some(&memory);
-    sites::plan(&subject.python, live, domains, ints, libc.as_ref())
+    let live = (!subject.is_fresh()).then_some(&subject.process);
+    sites::plan(
+        &subject.python,
+        &Wish { live, domains: &plan.domains, ints: plan.ints, libc: libc.as_ref(), how: plan.how },
+    )
 }
 
 fn configuration(plan: &Plan, subject: &Subject) -> TraceConfig {
@@ -96,6 +102,8 @@ fn configuration(plan: &Plan, subject: &Subject) -> TraceConfig {
         ns_dev,
         ns_ino,
         ns_tgid: subject.process.namespace_pid(),
+        pool_bytes: subject.layout.pool_bytes,
+        work: plan.work,
         reserved: 0,
         layout: subject.layout.walk,
     }

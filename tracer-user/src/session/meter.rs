@@ -14,20 +14,21 @@ const RUNS_ENOUGH: u64 = 20_000;
 /// Measures the programs' run times.
 pub(super) struct Meter {
     stats: Option<OwnedFd>,
-    run_times: [(u64, u64); 2],
+    /// Nanoseconds and runs.
+    run_time: (u64, u64),
 }
 
 impl Meter {
     /// Begins to measure, where the kernel can.
     pub(super) fn start() -> Self {
-        Self { stats: kernel::enable_run_time_stats().ok(), run_times: [(0, 0); 2] }
+        Self { stats: kernel::enable_run_time_stats().ok(), run_time: (0, 0) }
     }
 
     /// Looks whether enough is known.
     pub(super) fn tick(&mut self, method: &Method, probes: &mut Probes) {
         if self.stats.is_some() {
-            self.run_times = method.run_times(probes);
-            if self.run_times.iter().map(|(_, runs)| runs).sum::<u64>() >= RUNS_ENOUGH {
+            self.run_time = method.run_time(probes);
+            if self.run_time.1 >= RUNS_ENOUGH {
                 self.stats = None;
             }
         }
@@ -41,8 +42,8 @@ impl Meter {
 
     /// Nanoseconds of the target's time that all hits took: traps as calibrated, programs as measured.
     pub(super) fn spent_ns(&self, hits: Hits, trap: TrapCost) -> f64 {
-        let mean_ns = self.run_times.map(|(ns, runs)| if runs == 0 { 0.0 } else { ns as f64 / runs as f64 });
-        hits.entries as f64 * (trap.entry_ns + mean_ns[0])
-            + hits.returns as f64 * (trap.return_ns + mean_ns[1])
+        let (ns, runs) = self.run_time;
+        let mean_ns = if runs == 0 { 0.0 } else { ns as f64 / runs as f64 };
+        hits.entries as f64 * (trap.entry_ns + mean_ns) + hits.returns as f64 * (trap.return_ns + mean_ns)
     }
 }

@@ -76,7 +76,7 @@ async fn recording(plan: &Plan) -> Result<()> {
     let mut subject = Subject::open(&plan.whom)?;
     let mut hooked = Hooked::hook(plan, &subject)?;
     let mut recording = Recording::new(plan, &subject, &mut hooked.probes)?;
-    let armed = hooked.arm(&subject)?;
+    let armed = hooked.arm(&subject, plan.empty_probes)?;
     subject.release()?;
     if plan.details {
         hooked.hooks.points.iter().for_each(|point| say(plan, &format!("probe point: {point}")));

@@ -14,11 +14,11 @@ const DOORS: [(&str, &[&str]); 9] = [
     ("tokio", &["main.rs", "session", "drain/ring"]),
     ("serde_json", &["report/"]),
     ("inferno", &["report/flame"]),
-    ("iced_x86", &["probe/sites"]),
+    ("iced_x86", &["probe/sites", "probe/code"]),
 ];
 
 /// Files that only compute: what they need of the world is handed to them.
-const PURE: [&str; 4] = ["heap/", "report/", "symbol/lines", "symbol/splice"];
+const PURE: [&str; 5] = ["probe/code/", "heap/", "report/", "symbol/lines", "symbol/splice"];
 const WORLD: [&[&str]; 5] = [
     &["std", "fs"],
     &["std", "time", "Instant"],

@@ -24,14 +24,14 @@ pub(super) struct Behind {
 
 impl Behind {
     pub(super) fn hook(&self) -> Hook {
-        let pointer = self.spot.arguments.first().copied().unwrap_or(Register::Rsi);
+        let pointer = self.spot.arguments.first().copied().unwrap_or(Register::Rsi) as u8;
+        let words = i32::from(self.spot.pushed_words);
         Hook {
-            role: Role::Free,
-            domain: self.domain,
             a: pointer,
             b: pointer,
-            pushed_words: self.spot.pushed_words,
-            tstate_delta: 0,
+            entry_words: words,
+            caller_words: words,
+            ..Hook::new(Role::Free, self.domain)
         }
     }
 }
@@ -78,7 +78,7 @@ pub(super) fn slot_content(
     let symbol = elf.symbol(function.symbol)?;
     let slot = decode(elf.code(symbol, FUNCTION_LIMIT)?, symbol.address)?.slot;
     let context = slot.checked_sub(8 * function.slot_index()?)?;
-    match (request.live, python.image.bias) {
+    match (request.memory(), python.image.bias) {
         (Some(memory), Some(bias)) => {
             let read = |vaddr: u64| memory.read_u64(vaddr.wrapping_add(bias)).ok();
             Some((read(context)?, read(slot)?.wrapping_sub(bias)))

@@ -76,7 +76,7 @@ fn leads_back(code: &[u8], vaddr: u64, offset: u64) -> bool {
 }
 
 /// Whether the kernel emulates this instruction instead of stepping it.
-fn is_emulated(instruction: &Instruction, bytes: &[u8]) -> bool {
+pub(in crate::probe) fn is_emulated(instruction: &Instruction, bytes: &[u8]) -> bool {
     let wide = bytes
         .iter()
         .take_while(|byte| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3));
@@ -168,7 +168,7 @@ const fn bit(register: Register) -> u16 {
 }
 
 /// The general purpose register that a register is, or is a part of.
-pub(super) fn number(register: iced_x86::Register) -> Option<Register> {
+pub(in crate::probe) fn number(register: iced_x86::Register) -> Option<Register> {
     let full = register.full_register();
     full.is_gpr64().then(|| Register::ALL.get(full.number()).copied())?
 }

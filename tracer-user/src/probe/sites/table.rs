@@ -89,7 +89,13 @@ impl Function {
                 Some(Role::Return)
             }
             Role::IntFromLong => Some(Role::IntReturn),
-            Role::Free | Role::Finalize | Role::Return | Role::IntReturn => None,
+            Role::Free
+            | Role::Finalize
+            | Role::Return
+            | Role::IntReturn
+            | Role::FastAlloc
+            | Role::FastFree
+            | Role::NewPool => None,
         }
     }
 

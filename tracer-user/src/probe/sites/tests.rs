@@ -4,6 +4,7 @@ use super::*;
 use crate::target::fixture::{self, Script};
 use crate::target::process::Process;
 use Register::{Rbx, Rdi, Rdx, Rsi};
+use tracer_common::hook::SizeFrom;
 
 fn spot(code: &[u8], wanted: &[Register]) -> (u64, Vec<Register>, u8, bool) {
     let spot = first_emulated(code, 0x1000, wanted).unwrap();
@@ -76,13 +77,106 @@ fn point<'a>(plan: &'a HookPlan, name: &str, returns: bool) -> &'a Point {
 
 const PYTHON: [Domain; 3] = [Domain::Object, Domain::Mem, Domain::Raw];
 
+fn wish<'a>(live: Option<&'a Process>, domains: &'a [Domain], how: How) -> Wish<'a> {
+    Wish { live, domains, ints: false, libc: None, how }
+}
+
+fn no_place_twice(plan: &HookPlan) {
+    let key = |point: &Point| (point.file.clone(), point.file_offset, point.returns, point.hook.role);
+    let mut places: Vec<_> = plan.points.iter().map(key).collect();
+    places.sort();
+    places.dedup();
+    assert_eq!(places.len(), plan.points.len());
+}
+
+/// What holds for every plan by sites, whatever the build.
+fn sees_everything(python: &Python, plan: &HookPlan) {
+    assert!(plan.completeness.complete, "{}", plan.completeness.reason);
+    assert_eq!(plan.counts.allocs, plan.counts.slow_calls);
+    assert_eq!(plan.slow_calls.len(), plan.counts.slow_calls as usize);
+    let of = |role: Role| plan.points.iter().filter(move |point| point.hook.role == role as u8);
+    assert_eq!(of(Role::FastAlloc).count(), plan.counts.allocs as usize);
+    assert_eq!(of(Role::FastFree).count(), plan.counts.frees as usize);
+    assert_eq!(of(Role::NewPool).count(), 1);
+    assert_eq!(of(Role::Finalize).count(), 1);
+    assert!(plan.points.iter().all(|point| point.emulated && point.predicted_ns() <= 1_130));
+    // A return probe is only where the stack pointer points at the return address.
+    for point in plan.points.iter().filter(|point| point.returns) {
+        assert_eq!((point.hook.role, point.hook.entry_words), (Role::Return as u8, 0));
+    }
+    for point in &plan.points {
+        let slot = point.vaddr.wrapping_add_signed(i64::from(point.hook.tstate_delta));
+        assert_eq!(Some(slot), python.tstate_slot_vaddr());
+    }
+    no_place_twice(plan);
+}
+
 #[test]
-fn a_build_with_pure_wrappers_is_hooked_completely_and_cheaply() {
-    let Some(python) = fixture::shared() else { return eprintln!("skipped: no pyenv 3.11") };
-    let (script, process, python) = started(&python, &[]);
-    let memory = Memory::new(script.pid());
+fn a_build_that_calls_its_allocator_is_hooked_at_four_places() {
+    let Some(path) = fixture::shared() else { panic!("these tests need a pyenv CPython 3.11") };
+    let (_script, process, python) = started(&path, &[]);
+    let plan = plan(&python, &wish(Some(&process), &PYTHON, How::Sites)).unwrap();
+    sees_everything(&python, &plan);
+    // malloc, calloc, realloc; free.
+    assert_eq!((plan.counts.allocs, plan.counts.frees), (3, 1));
+    assert!(plan.completeness.build.contains("shared, allocator called"), "{}", plan.completeness.build);
+    let allocs: Vec<&Point> =
+        plan.points.iter().filter(|point| point.hook.role == Role::FastAlloc as u8).collect();
+    assert!(
+        allocs.iter().all(|point| point.name.starts_with("_PyObject_") && point.hook.size_from == 0),
+        "{allocs:#?}"
+    );
+    // Who asks is who called the allocator, not the allocator.
+    assert!(allocs.iter().all(|point| point.hook.caller_from == CallerFrom::Stack as u8));
+}
+
+#[test]
+fn an_optimised_build_is_hooked_wherever_the_allocator_was_inlined() {
+    let Some(path) = fixture::debian() else { panic!("these tests need /usr/bin/python3.11") };
+    let (_script, process, python) = started(&path, &[]);
+    let begin = std::time::Instant::now();
+    let plan = plan(&python, &wish(Some(&process), &PYTHON, How::Sites)).unwrap();
+    eprintln!("planned in {:?}: {}", begin.elapsed(), plan.completeness.reason);
+    sees_everything(&python, &plan);
+    assert!(plan.counts.allocs > 100 && plan.counts.frees > 30, "{:?}", plan.counts);
+    assert_eq!(plan.completeness.build, "static, inlined allocator");
+    // Both kinds of askers, both outer domains, all ways to know a size.
+    let some = |test: &dyn Fn(&Hook) -> bool| {
+        plan.points.iter().any(|point| point.hook.role == Role::FastAlloc as u8 && test(&point.hook))
+    };
+    for caller in [CallerFrom::Here, CallerFrom::Stack] {
+        assert!(some(&|hook| hook.caller_from == caller as u8));
+    }
+    for domain in [Domain::Object, Domain::Mem] {
+        assert!(some(&|hook| hook.domain() == domain));
+    }
+    for size in [SizeFrom::Register, SizeFrom::Constant, SizeFrom::Pool] {
+        assert!(some(&|hook| hook.size_from == size as u8));
+    }
+}
+
+#[test]
+fn a_program_that_has_not_started_gets_the_same_plan() {
+    for path in [fixture::shared(), fixture::debian()].into_iter().flatten() {
+        let (_script, process, python) = started(&path, &[]);
+        let cold = Python::of_file(&path, &[]).unwrap();
+        let before = plan(&cold, &wish(None, &PYTHON, How::Sites)).unwrap();
+        let after = plan(&python, &wish(Some(&process), &PYTHON, How::Sites)).unwrap();
+        assert_eq!(before.completeness, after.completeness);
+        let places = |plan: &HookPlan| {
+            plan.points.iter().map(|point| (point.name.clone(), point.vaddr, point.hook)).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&before), places(&after));
+    }
+}
+
+#[test]
+fn functions_are_hooked_at_a_cheap_place() {
+    let Some(path) = fixture::shared() else { panic!("these tests need a pyenv CPython 3.11") };
+    let (_script, process, python) = started(&path, &[]);
     let libc = Image::allocator_of(&process).unwrap();
-    let plan = plan(&python, Some(&memory), &Domain::ALL, true, Some(&libc)).unwrap();
+    let wish = Wish { libc: Some(&libc), ints: true, ..wish(Some(&process), &Domain::ALL, How::Functions) };
+    let plan = plan(&python, &wish).unwrap();
     let build = "shared, pure wrappers".to_owned();
     assert_eq!(plan.completeness, Completeness { complete: true, reason: build.clone(), build });
     for (name, a, b) in [
@@ -97,99 +191,67 @@ fn a_build_with_pure_wrappers_is_hooked_completely_and_cheaply() {
         ("posix_memalign+7", Rdi, Rdx),
     ] {
         let entry = point(&plan, name, false);
-        assert_eq!(
-            (entry.hook.a, entry.hook.b, entry.hook.pushed_words, entry.emulated),
-            (a, b, 0, true),
-            "{name}"
-        );
+        let expected = (a as u8, b as u8, 0, true);
+        assert_eq!((entry.hook.a, entry.hook.b, entry.hook.entry_words, entry.emulated), expected, "{name}");
         assert_eq!(point(&plan, name, true).vaddr, entry.vaddr);
     }
     // `object` and `mem` share one function; the pointer is its second argument.
     let shared = point(&plan, "_PyObject_Free+3", false);
-    assert_eq!((shared.hook.a, shared.hook.domain, shared.emulated), (Rsi, Domain::Object, true));
+    assert_eq!((shared.hook.a, shared.hook.domain(), shared.emulated), (Rsi as u8, Domain::Object, true));
     let raw = point(&plan, "_PyMem_RawFree+3", false);
-    assert_eq!((raw.hook.a, raw.hook.domain, raw.emulated), (Rsi, Domain::Raw, true));
+    assert_eq!((raw.hook.a, raw.hook.domain(), raw.emulated), (Rsi as u8, Domain::Raw, true));
     assert!(point(&plan, "Py_FinalizeEx+0", false).emulated);
     assert!(plan.points.iter().all(|point| point.emulated && point.predicted_ns() <= 1_130));
-    for point in plan.points.iter().filter(|point| point.hook.domain != Domain::Libc) {
-        let slot = point.vaddr.wrapping_add_signed(i64::from(point.hook.tstate_delta));
-        assert_eq!(Some(slot), python.tstate_slot_vaddr());
-        assert_eq!(point.file_offset, point.vaddr, "this file's code lies at its own addresses");
-    }
-    let mut places: Vec<_> =
-        plan.points.iter().map(|point| (&point.file, point.file_offset, point.returns)).collect();
-    places.sort();
-    places.dedup();
-    assert_eq!(places.len(), plan.points.len());
+    no_place_twice(&plan);
 }
 
 #[test]
-fn a_shared_free_serves_only_those_who_chose_all_that_use_it() {
-    let Some(path) = fixture::shared() else { return eprintln!("skipped: no pyenv 3.11") };
-    let (script, _, python) = started(&path, &[]);
-    let memory = Memory::new(script.pid());
-    let object = plan(&python, Some(&memory), &[Domain::Object], false, None).unwrap();
-    assert!(!point(&object, "PyObject_Free+0", false).emulated);
+fn who_wants_one_domain_of_a_shared_function_gets_its_wrapper() {
+    let Some(path) = fixture::shared() else { panic!("these tests need a pyenv CPython 3.11") };
+    let (_script, process, python) = started(&path, &[]);
+    let plan = plan(&python, &wish(Some(&process), &[Domain::Object], How::Sites)).unwrap();
+    assert!(!point(&plan, "PyObject_Free+0", false).emulated);
+    let others = |point: &Point| point.name.starts_with("PyLong") || point.name.starts_with("PyMem");
+    assert!(!plan.points.iter().any(others) && plan.completeness.complete);
+}
+
+#[test]
+fn naive_hooks_are_where_everybody_puts_them() {
+    let Some(path) = fixture::shared() else { panic!("these tests need a pyenv CPython 3.11") };
+    let (_script, process, python) = started(&path, &[]);
+    let plan = plan(&python, &wish(Some(&process), &PYTHON, How::Naive)).unwrap();
     assert!(
-        object
-            .points
-            .iter()
-            .all(|point| !point.name.starts_with("PyLong") && !point.name.starts_with("PyMem"))
+        !point(&plan, "PyObject_Malloc+0", false).emulated
+            && !point(&plan, "PyObject_Free+0", false).emulated
     );
-    // The same interpreter before it has started: the table comes from the file.
+}
+
+#[test]
+fn the_loader_lists_the_libraries_of_a_cold_program() {
+    let Some(path) = fixture::shared() else { panic!("these tests need a pyenv CPython 3.11") };
     let cold = Python::of_file(&path, &[]).unwrap();
-    let before = plan(&cold, None, &PYTHON, false, None).unwrap();
-    let after = plan(&python, Some(&memory), &PYTHON, false, None).unwrap();
-    assert!(before.points.iter().all(|point| point.emulated) && before.completeness == after.completeness);
-    let places = |plan: &HookPlan| {
-        plan.points.iter().map(|point| (point.name.clone(), point.vaddr)).collect::<Vec<_>>()
-    };
-    assert_eq!(places(&before), places(&after));
     assert!(cold.libraries.iter().any(|path| path.ends_with("libc.so.6")));
     assert!(Image::allocator_among(&cold.libraries).unwrap().elf.symbol("malloc").is_some());
 }
 
 #[test]
-fn what_stands_between_wrapper_and_allocator_is_named() {
-    let Some(path) = fixture::shared() else { return eprintln!("skipped: no pyenv 3.11") };
-    for (environment, note) in [
-        (("PYTHONMALLOC", "debug"), "debug hooks"),
-        (("PYTHONMALLOC", "malloc"), "C library"),
-        (("PYTHONTRACEMALLOC", "1"), "tracemalloc"),
-    ] {
-        let (script, _, python) = started(&path, &[environment]);
-        let memory = Memory::new(script.pid());
-        let plan = plan(&python, Some(&memory), &PYTHON, false, None).unwrap();
-        assert!(
-            plan.completeness.complete && plan.completeness.reason.contains(note),
-            "{:?}",
-            plan.completeness
-        );
-        let frees: Vec<&str> = plan
-            .points
-            .iter()
-            .filter(|point| point.hook.role == Role::Free)
-            .map(|point| point.name.as_str())
-            .collect();
-        match environment.1 {
-            "malloc" => assert_eq!(frees, ["_PyMem_RawFree+3"]),
-            _ => assert_eq!(frees, ["PyObject_Free+0", "PyMem_Free+0", "PyMem_RawFree+0"]),
+fn what_stands_before_the_allocator_is_named_and_hooked() {
+    for path in [fixture::shared(), fixture::debian()].into_iter().flatten() {
+        for (environment, note, servers) in [
+            (("PYTHONMALLOC", "debug"), "debug hooks", true),
+            (("PYTHONMALLOC", "malloc"), "C library", false),
+            (("PYTHONTRACEMALLOC", "1"), "tracemalloc", true),
+        ] {
+            let (_script, process, python) = started(&path, &[environment]);
+            let plan = plan(&python, &wish(Some(&process), &PYTHON, How::Sites)).unwrap();
+            assert!(plan.completeness.complete, "{}", plan.completeness.reason);
+            assert!(plan.completeness.reason.contains(note), "{}", plan.completeness.reason);
+            let object = plan.table.of(Domain::Object).unwrap();
+            let hooked = |vaddr: u64| {
+                plan.points.iter().any(|point| !point.returns && (vaddr..vaddr + 32).contains(&point.vaddr))
+            };
+            // The C library's allocator is called from the function itself.
+            assert!(object.functions.iter().all(|function| hooked(*function)) || !servers, "{object:#x?}");
         }
-    }
-}
-
-#[test]
-fn an_optimised_build_is_known_to_be_incomplete() {
-    let Some(path) = fixture::debian() else { return eprintln!("skipped: no /usr/bin/python3.11") };
-    let (script, _, python) = started(&path, &[]);
-    let memory = Memory::new(script.pid());
-    let begin = std::time::Instant::now();
-    let plan = plan(&python, Some(&memory), &PYTHON, true, None).unwrap();
-    eprintln!("planned in {:?}: {}", begin.elapsed(), plan.completeness.reason);
-    assert!(!plan.completeness.complete && plan.completeness.reason.contains("PGO/LTO"));
-    assert_eq!(plan.completeness.build, "static, inlined allocator");
-    assert!(!plan.completeness.reason.contains('\n'));
-    for point in plan.points.iter().filter(|point| point.returns) {
-        assert_eq!(point.hook.pushed_words, 0);
     }
 }

@@ -88,7 +88,7 @@ fn index_of(register: Register) -> Option<usize> {
 }
 
 /// The address of a memory operand that depends on no register but the instruction pointer.
-pub(super) fn fixed_address(instruction: &Instruction) -> Option<u64> {
+pub(in crate::probe) fn fixed_address(instruction: &Instruction) -> Option<u64> {
     let plain = instruction.memory_index() == Register::None
         && matches!(instruction.memory_base(), Register::None | Register::RIP)
         && matches!(instruction.segment_prefix(), Register::None | Register::DS);

@@ -13,6 +13,8 @@ pub struct Layout {
     pub objects: Objects,
     /// How the threads hang together.
     pub threads: Threads,
+    /// Bytes of a pool of pymalloc (`POOL_SIZE`, `Include/internal/pycore_obmalloc.h` or `Objects/obmalloc.c`); a power of two.
+    pub pool_bytes: u32,
 }
 
 /// Offsets in bytes of the objects that are read from outside; the names are CPython's.

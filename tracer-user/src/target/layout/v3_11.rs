@@ -56,6 +56,7 @@ pub const LAYOUT: Layout = Layout {
         interpreter_threads_head: 16,
         tstate_next: 8,
     },
+    pool_bytes: 16 << 10,
 };
 
 const _: () = {

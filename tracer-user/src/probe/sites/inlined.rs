@@ -1,0 +1,392 @@
+//! The plan for any build: pymalloc's fast paths wherever they are, the slow path behind them, and the places where what pymalloc does not serve is asked of
+//! the C library. One trap per event, at an instruction where block and size are at hand.
+
+use std::ops::Range;
+
+use tracer_common::domain::Domain;
+use tracer_common::hook::{BlockFrom, CallerFrom, Hook, Register, Role, SizeFrom, SlowCall, SlowCallKey};
+
+use super::allocators::{Server, Table};
+use super::complete::Completeness;
+use super::spot::{Spot, first_emulated};
+use super::table::FUNCTIONS;
+use super::{FUNCTION_LIMIT, Place, Planner, Request};
+use crate::probe::code::calls::{Call, Callee, Calls, Kind};
+use crate::probe::code::pymalloc::{Alloc, Block, FastPaths, Size, SlowPath};
+use crate::probe::code::{Code, guards};
+use crate::target::frame_table::FrameTable;
+use crate::target::python::Python;
+
+/// What the code of a file says of its allocator.
+pub struct Facts<'a> {
+    code: Code<'a>,
+    frames: FrameTable<'a>,
+    fast: FastPaths,
+    slow: Option<SlowPath>,
+    calls: Calls,
+    table: &'a Table,
+    /// The allocator's own functions: who calls them asks for memory, not they.
+    bodies: Vec<Range<u64>>,
+}
+
+/// Fast paths that were found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Places that hand out a block of pymalloc's.
+    pub allocs: u32,
+    /// Places that take one back.
+    pub frees: u32,
+    /// Calls of the slow path.
+    pub slow_calls: u32,
+    /// Places that ask the C library.
+    pub calls: u32,
+}
+
+impl<'a> Facts<'a> {
+    /// Reads the code.
+    #[must_use]
+    pub fn of(python: &'a Python, table: &'a Table) -> Self {
+        let elf = &python.image.elf;
+        let code = Code::of(elf);
+        let fast = FastPaths::of(&code);
+        let slow = SlowPath::of(&code, &fast.allocs);
+        let symbols: Vec<(u64, Callee)> = FUNCTIONS
+            .iter()
+            .filter_map(|function| {
+                Some((elf.symbol(function.symbol)?.address, Callee::named(function.symbol)?))
+            })
+            .collect();
+        let own = |vaddr| symbols.iter().find(|(address, _)| *address == vaddr).map(|(_, callee)| *callee);
+        let callee = |vaddr| elf.plt_target(vaddr).and_then(Callee::named).or_else(|| own(vaddr));
+        let calls = Calls::of(&code, callee, |pointer| elf.import_at(pointer).and_then(Callee::named));
+        let frames = FrameTable::new(elf);
+        let symbols = FUNCTIONS.iter().filter(|function| function.slot_index().is_some());
+        let symbols = symbols.filter_map(|function| elf.symbol(function.symbol));
+        let servers = table.entries.iter().flat_map(|entry| entry.functions);
+        let bodies = symbols
+            .map(|symbol| symbol.address..symbol.address.saturating_add(symbol.size))
+            .chain(servers.filter_map(|address| frames.function_at(address)))
+            .collect();
+        Self { code, frames, fast, slow, calls, table, bodies }
+    }
+
+    /// How much was found.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            allocs: self.fast.allocs.len() as u32,
+            frees: self.fast.frees.len() as u32,
+            slow_calls: self.slow.as_ref().map_or(0, |slow| slow.calls.len()) as u32,
+            calls: self.calls.calls.len() as u32,
+        }
+    }
+
+    /// Why what was found cannot be everything; `None` if nothing says so.
+    #[must_use]
+    pub fn gap(&self) -> Option<String> {
+        let Counts { allocs, frees, slow_calls, .. } = self.counts();
+        if allocs == 0 {
+            return Some("no fast path of pymalloc was found in the code".to_owned());
+        }
+        if let Some(store) = self.fast.lost.first() {
+            return Some(format!(
+                "at {} fast paths no register tells the block, the first at {store:#x}",
+                self.fast.lost.len()
+            ));
+        }
+        if !self.slow.as_ref().is_some_and(|slow| slow.matches(&self.fast.allocs)) {
+            return Some(format!(
+                "{allocs} allocation sites do not match {slow_calls} calls of the slow path"
+            ));
+        }
+        if let Some(ip) = self.calls.lost.first() {
+            return Some(format!(
+                "{} calls of the C library's allocator cannot be followed, the first at {ip:#x}",
+                self.calls.lost.len()
+            ));
+        }
+        let downs =
+            self.code.tallies().iter().filter(|tally| !tally.up && Some(tally.word) == self.calls.counter);
+        let downs = downs.count() as u32;
+        (downs > frees)
+            .then(|| format!("{frees} free sites, but {downs} places where a large block is freed"))
+    }
+
+    /// The words of the report: "171 allocation and 47 free sites, 171 slow calls".
+    fn words(&self) -> String {
+        let Counts { allocs, frees, slow_calls, .. } = self.counts();
+        format!("{allocs} allocation and {frees} free sites, as many slow paths ({slow_calls})")
+    }
+
+    /// The domain whose guard stands before a piece of inlined code.
+    fn domain(&self, ip: u64) -> Option<Domain> {
+        let outer = |domain: &Domain| matches!(domain, Domain::Object | Domain::Mem);
+        guards::nearest(&self.code, ip, |slot| self.table.domain_of_slot(slot).filter(outer))
+    }
+
+    /// Who asks at `ip`: the code there, or the caller of the allocator's function that it belongs to.
+    fn asker(&self, ip: u64, hook: Hook) -> Hook {
+        let words =
+            self.bodies.iter().any(|body| body.contains(&ip)).then(|| self.frames.cfa_words(ip)).flatten();
+        match words {
+            Some(words) => {
+                Hook { caller_from: CallerFrom::Stack as u8, caller_words: i32::from(words), ..hook }
+            }
+            None => Hook { caller_from: CallerFrom::Here as u8, ..hook },
+        }
+    }
+}
+
+/// Adds the traps of the chosen Python domains, and judges them.
+pub(super) fn add(
+    planner: &mut Planner,
+    python: &Python,
+    place: &Place<'_>,
+    request: &Request<'_>,
+    facts: &Facts<'_>,
+) -> Completeness {
+    let adder = Adder { place, request, facts, malloc_serves_objects: malloc_serves_objects(facts.table) };
+    for alloc in &facts.fast.allocs {
+        adder.alloc(planner, alloc);
+    }
+    if request.wants(Domain::Object) || request.wants(Domain::Mem) {
+        for site in &facts.fast.frees {
+            let hook = with_block(Hook::new(Role::FastFree, Domain::Object), site.block);
+            planner.add_at(place, &adder.name(site.ip), site.ip, site.emulated, hook);
+        }
+        adder.slow(planner);
+    }
+    for call in &facts.calls.calls {
+        adder.call(planner, call);
+    }
+    let unhooked = adder.servers(planner, python);
+    let build = format!(
+        "{}, {}",
+        python.flavour,
+        if is_inlined(facts) { "inlined allocator" } else { "allocator called" }
+    );
+    let gap = facts.gap().or(unhooked);
+    let complete = gap.is_none();
+    let notes = facts.table.notes(python).join("; ");
+    let mut reason = match gap {
+        Some(gap) => format!("{build}: {gap}"),
+        None => format!("{build}: {}", facts.words()),
+    };
+    if !notes.is_empty() {
+        reason = format!("{reason}; {notes}");
+    }
+    Completeness { complete, build, reason }
+}
+
+/// More places hand out blocks than the allocator's own functions have.
+fn is_inlined(facts: &Facts<'_>) -> bool {
+    let outside = |alloc: &&Alloc| !facts.bodies.iter().any(|body| body.contains(&alloc.site.ip));
+    facts.fast.allocs.iter().any(|alloc| outside(&alloc))
+}
+
+/// `PYTHONMALLOC=malloc`: objects are served by the functions of the raw domain.
+fn malloc_serves_objects(table: &Table) -> bool {
+    let functions = |domain| table.of(domain).filter(|entry| entry.context == 0).map(|entry| entry.functions);
+    functions(Domain::Object).is_some() && functions(Domain::Object) == functions(Domain::Raw)
+}
+
+fn with_block(hook: Hook, block: Block) -> Hook {
+    match block {
+        Block::Held(register) => Hook { a: register as u8, ..hook },
+        Block::Freeblock(pool) => Hook { a: pool as u8, block_from: BlockFrom::Freeblock as u8, ..hook },
+    }
+}
+
+struct Adder<'a> {
+    place: &'a Place<'a>,
+    request: &'a Request<'a>,
+    facts: &'a Facts<'a>,
+    malloc_serves_objects: bool,
+}
+
+impl Adder<'_> {
+    /// The function that an instruction is in, as it is reported, without the offset: that is added with the point.
+    fn name(&self, ip: u64) -> String {
+        let start = self.facts.frames.function_at(ip).map_or(ip, |function| function.start);
+        let name = self.place.image.elf.name_at(start).map_or_else(|| format!("{start:#x}"), str::to_owned);
+        format!("{name}+{}", ip.wrapping_sub(start))
+    }
+
+    fn alloc(&self, planner: &mut Planner, alloc: &Alloc) {
+        let domain = self.facts.domain(alloc.site.store).unwrap_or(Domain::Object);
+        if !self.request.wants(domain) {
+            return;
+        }
+        let hook = with_block(Hook::new(Role::FastAlloc, domain), alloc.site.block);
+        let hook = match alloc.size {
+            Size::Asked(register) => Hook { b: register as u8, ..hook },
+            Size::Class(size_bytes) => Hook { size_from: SizeFrom::Constant as u8, size_bytes, ..hook },
+            Size::Pool => Hook { size_from: SizeFrom::Pool as u8, ..hook },
+        };
+        let hook = self.facts.asker(alloc.site.ip, hook);
+        planner.add_at(self.place, &self.name(alloc.site.ip), alloc.site.ip, alloc.site.emulated, hook);
+    }
+
+    /// The slow path: its entry, its return, and for each of its calls what its caller is.
+    fn slow(&self, planner: &mut Planner) {
+        let Some(slow) = &self.facts.slow else { return };
+        let elf = &self.place.image.elf;
+        let code = elf.at(slow.function, 64).or_else(|| elf.at(slow.function, 16)).unwrap_or_default();
+        let unknown = Spot { offset: 0, arguments: Vec::new(), pushed_words: 0, emulated: false };
+        let spot =
+            first_emulated(code, slow.function, &[]).filter(|spot| spot.pushed_words == 0).unwrap_or(unknown);
+        let ip = slow.function.wrapping_add(spot.offset);
+        let name = elf.name_at(slow.function).map_or_else(|| "(new pool)".to_owned(), str::to_owned);
+        let name = format!("{name}+{}", spot.offset);
+        planner.add_at(self.place, &name, ip, spot.emulated, Hook::new(Role::NewPool, Domain::Object));
+        planner.add_at(self.place, &name, ip, spot.emulated, returned(Register::Rax, true));
+        let Some(slot) = self.place.tstate_slot else { return };
+        for call in &slow.calls {
+            let behind = call.next_ip;
+            let owner = call.owner.and_then(|owner| self.facts.fast.allocs.get(owner));
+            let here = owner.map_or(call.ip, |alloc| alloc.site.ip).wrapping_sub(behind).cast_signed();
+            let asker = self.facts.asker(call.ip, Hook::default());
+            let on_stack = asker.caller_from == CallerFrom::Stack as u8;
+            let value = SlowCall {
+                here_delta: i32::try_from(here).unwrap_or(0),
+                // The call has pushed its own return address below.
+                caller_words: if on_stack { asker.caller_words + 1 } else { -1 },
+                size_register: call.size.map_or(SlowCall::NO_REGISTER, |register| register as u32),
+                domain: owner.and_then(|alloc| self.facts.domain(alloc.site.store)).unwrap_or(Domain::Object)
+                    as u32,
+            };
+            let key: SlowCallKey = behind.wrapping_sub(slot).cast_signed();
+            planner.slow_calls.push((key, value));
+        }
+    }
+
+    /// A call of the C library's allocator, and where its outcome is seen.
+    fn call(&self, planner: &mut Planner, call: &Call) {
+        let domain = if call.passed_on {
+            self.facts.domain(call.ip).unwrap_or(Domain::Object)
+        } else if self.malloc_serves_objects && call.kind == Kind::Jump {
+            Domain::Object
+        } else {
+            Domain::Raw
+        };
+        let name = self.name(call.ip);
+        if call.role == Role::Free {
+            // Large blocks of any domain end here.
+            planner.add_at(
+                self.place,
+                &name,
+                call.ip,
+                call.emulated,
+                Hook { caller_from: CallerFrom::Here as u8, ..Hook::new(Role::Free, Domain::Raw) },
+            );
+            return;
+        }
+        if !self.request.wants(domain) {
+            return;
+        }
+        let hook = match call.role {
+            Role::AlignedAlloc | Role::PosixMemalign => {
+                // `posix_memalign(&a, _, c)` has its size in the third register.
+                let b = if call.role == Role::PosixMemalign { Register::Rdx } else { Register::Rsi };
+                Hook { b: b as u8, ..Hook::new(call.role, domain) }
+            }
+            role => Hook::new(role, domain),
+        };
+        match call.kind {
+            Kind::Jump => {
+                planner.add_at(self.place, &name, call.ip, call.emulated, hook);
+                planner.add_at(self.place, &name, call.ip, call.emulated, returned(Register::Rax, true));
+            }
+            Kind::Call(outcome) => {
+                let hook = Hook { entry_words: -1, ..self.facts.asker(call.ip, hook) };
+                planner.add_at(self.place, &name, call.ip, call.emulated, hook);
+                let name = self.name(outcome.ip);
+                planner.add_at(
+                    self.place,
+                    &name,
+                    outcome.ip,
+                    outcome.emulated,
+                    returned(outcome.register, false),
+                );
+            }
+        }
+    }
+
+    /// The functions that tracemalloc, debug hooks or another library have put into the table: they own the blocks, and what they call in turn is theirs.
+    fn servers(&self, planner: &mut Planner, python: &Python) -> Option<String> {
+        let mut gap = None;
+        for entry in &self.facts.table.entries {
+            let server = entry.server(python);
+            if server == Server::Own || !self.request.wants(entry.domain) {
+                continue;
+            }
+            for (function, role) in
+                entry.functions.into_iter().zip([Role::Malloc, Role::Calloc, Role::Realloc, Role::Free])
+            {
+                if !self.server(planner, python, function, Hook::new(role, entry.domain), server) {
+                    gap = Some(format!("the functions of {server} cannot be hooked"));
+                }
+            }
+        }
+        gap
+    }
+
+    /// One such function: its arguments come after the context. `false` if no trap can be placed.
+    fn server(&self, planner: &mut Planner, python: &Python, vaddr: u64, hook: Hook, server: Server) -> bool {
+        let other;
+        let (place, vaddr) = match (server, self.request.live, python.image.bias) {
+            (Server::Foreign, Some(process), Some(bias)) if !python.image.elf.is_code(vaddr) => {
+                let address = vaddr.wrapping_add(bias);
+                let Some(image) = planner.foreign(process, address) else { return false };
+                other = image;
+                let bias = other.bias.unwrap_or(0);
+                (Place { image: &other, tstate_slot: None }, address.wrapping_sub(bias))
+            }
+            _ => (*self.place, vaddr),
+        };
+        let arguments = [Register::Rsi, Register::Rdx];
+        let wanted = if hook.role == Role::Free as u8 || hook.role == Role::Malloc as u8 { 1 } else { 2 };
+        let code = [FUNCTION_LIMIT.min(96), 32, 8].into_iter().find_map(|len| place.image.elf.at(vaddr, len));
+        let Some(spot) = code.and_then(|code| first_emulated(code, vaddr, &arguments[..wanted])) else {
+            return false;
+        };
+        let register = |index: usize| {
+            spot.arguments.get(index).or(spot.arguments.first()).copied().unwrap_or(Register::Rsi)
+        };
+        let symbol = place.image.elf.name_at(vaddr).map_or_else(|| format!("{vaddr:#x}"), str::to_owned);
+        let words = i32::from(spot.pushed_words);
+        let hook = Hook {
+            a: register(0) as u8,
+            b: register(1) as u8,
+            entry_words: words,
+            caller_words: words,
+            ..hook
+        };
+        planner.add_at(
+            &place,
+            &format!("{symbol}+{}", spot.offset),
+            vaddr.wrapping_add(spot.offset),
+            spot.emulated,
+            hook,
+        );
+        if hook.role != Role::Free as u8 {
+            let bare = code
+                .and_then(|code| first_emulated(code, vaddr, &[]))
+                .filter(|spot| spot.pushed_words == 0 && spot.emulated);
+            let (offset, emulated) = bare.map_or((0, false), |spot| (spot.offset, true));
+            planner.add_at(
+                &place,
+                &format!("{symbol}+{offset}"),
+                vaddr.wrapping_add(offset),
+                emulated,
+                returned(Register::Rax, true),
+            );
+        }
+        true
+    }
+}
+
+/// The end of an allocating call: at the function's return, or at an instruction behind the call.
+fn returned(result: Register, returns: bool) -> Hook {
+    Hook { a: result as u8, returns: u8::from(returns), ..Hook::new(Role::Return, Domain::Object) }
+}
