@@ -62,19 +62,21 @@ impl Role {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HitKind {
-    /// Hits of probed instructions.
+    /// Hits of probed instructions but those of pymalloc's fast paths.
     Entry = 0,
     /// Hits of function returns.
     Return = 1,
-    /// Blocks that pymalloc handed out.
+    /// Hits of fast paths that hand out a block.
     PoolAlloc = 2,
-    /// Blocks that pymalloc took back.
+    /// Hits of fast paths that take one back.
     PoolFree = 3,
+    /// Blocks that the slow path handed out; its hits are among the entries and returns.
+    NewPoolBlock = 4,
 }
 
 impl HitKind {
     /// Rows of the counter.
-    pub const ROWS: u32 = 4;
+    pub const ROWS: u32 = 5;
 }
 
 /// A general purpose register of x86-64, numbered as the instruction encoding numbers them.

@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use tracer_common::config::{ProcessState, TraceConfig};
+use tracer_common::config::{ProcessState, TraceConfig, work};
 use tracer_common::domain::Domain;
 use tracer_common::hook::Hook;
 
@@ -41,7 +41,7 @@ impl Hooked {
             .next("frees that pass unseen invent leaks; trace what can be seen with --incomplete"));
         }
         let mut probes = Probes::load(plan.limits, plan.probe_log)?;
-        probes.configure(configuration(plan, subject), process_state(subject))?;
+        probes.configure(configuration(plan, subject, &hooks), process_state(subject))?;
         let meanings: Vec<Hook> = hooks.points.iter().map(|point| point.hook).collect();
         probes.set_hooks(&meanings, &hooks.slow_calls)?;
         let multi = !plan.perf_events && multi::supported(&doctor::kernel_release());
@@ -94,8 +94,11 @@ fn plan_hooks(subject: &Subject, plan: &Plan) -> Result<HookPlan> {
     )
 }
 
-fn configuration(plan: &Plan, subject: &Subject) -> TraceConfig {
+fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfig {
     let (ns_dev, ns_ino) = subject.process.pid_namespace();
+    // Only where every free of an object is seen, an address is known to be the same code object.
+    let frees_seen = hooks.completeness.complete && plan.domains.contains(&Domain::Object);
+    let remember = if frees_seen { work::REMEMBER_CODE } else { 0 };
     TraceConfig {
         armed: 0,
         max_depth: plan.max_depth,
@@ -103,7 +106,7 @@ fn configuration(plan: &Plan, subject: &Subject) -> TraceConfig {
         ns_ino,
         ns_tgid: subject.process.namespace_pid(),
         pool_bytes: subject.layout.pool_bytes,
-        work: plan.work,
+        work: plan.work | remember,
         reserved: 0,
         layout: subject.layout.walk,
     }
@@ -112,5 +115,5 @@ fn configuration(plan: &Plan, subject: &Subject) -> TraceConfig {
 /// A program that has not mapped its interpreter yet has no thread state slot: the first hit finds it.
 fn process_state(subject: &Subject) -> ProcessState {
     let known = if subject.is_fresh() { None } else { subject.python.tstate_slot() };
-    ProcessState { tstate_slot: known.unwrap_or(0) }
+    ProcessState { tstate_slot: known.unwrap_or(0), kernel_tgid: 0, code_epoch: 1 }
 }

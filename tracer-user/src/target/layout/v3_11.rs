@@ -4,7 +4,7 @@
 //! `Include/internal/pycore_runtime.h`, `pycore_interp.h`, `pycore_gil.h`, `Include/cpython/code.h`, `unicodeobject.h`, `object.h` and `longintrepr.h`.
 
 use tracer_common::layout::PyLayout;
-use tracer_common::limits::{CODE_CHUNK, FRAME_CHUNK};
+use tracer_common::limits::{CODE_CHUNK, FRAME_WINDOW};
 
 use super::{Layout, Objects, Threads};
 
@@ -62,7 +62,7 @@ pub const LAYOUT: Layout = Layout {
 const _: () = {
     let walk = &LAYOUT.walk;
     let code = &LAYOUT.objects;
-    assert!(walk.frame_len as usize <= FRAME_CHUNK && walk.frame_entry_word + 8 <= walk.frame_len);
+    assert!(walk.frame_len as usize <= FRAME_WINDOW && walk.frame_entry_word + 8 <= walk.frame_len);
     // The fingerprint covers the first line and the three names.
     assert!(walk.code_at as u64 <= code.code_firstlineno);
     assert!(code.code_qualname + 8 <= walk.code_at as u64 + CODE_CHUNK as u64);
