@@ -105,7 +105,7 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
         ns_dev,
         ns_ino,
         ns_tgid: subject.process.namespace_pid(),
-        pool_bytes: subject.layout.pool_bytes,
+        pool_bytes: subject.layout.pools.pool_size as u32,
         work: plan.work | remember,
         reserved: 0,
         layout: subject.layout.walk,
