@@ -68,9 +68,18 @@ fn measured(python: &Python, folder: &Path, unshed: &Path, options: &Options) ->
         against_others(&python, ours, unshed, options, plan)?;
     }
     if options.price {
-        let steps = price::measure(&python, unshed, plan)?;
-        println!("\n{}{}", table::price(&steps), table::price_goal(price::bare(&steps)));
+        price_of_a_hit(&python, unshed, plan)?;
     }
+    Ok(())
+}
+
+fn price_of_a_hit(python: &Interpreter, unshed: &Path, plan: Plan) -> Result<()> {
+    if let Err(error) = tried(&price::step(unshed, price::TRAP), python) {
+        println!("the price of a hit: not measured: {error:#}");
+        return Ok(());
+    }
+    let steps = price::measure(python, unshed, plan)?;
+    println!("\n{}{}", table::price(&steps), table::price_goal(price::bare(&steps)));
     Ok(())
 }
 
@@ -82,10 +91,14 @@ fn against_others(
     plan: Plan,
 ) -> Result<()> {
     let mut tools: Vec<Box<dyn Tool>> = vec![Box::new(ours)];
-    for (rival, installed) in rivals(python, unshed) {
-        match installed.and_then(|()| tried(rival.as_ref(), python).map_err(|error| format!("{error:#}"))) {
-            Ok(()) => tools.push(rival),
-            Err(reason) => println!("{}: not measured: {reason}", rival.name()),
+    let mut goals = Vec::new();
+    for Rival { tool, installed, goal } in rivals(python, unshed) {
+        match installed.and_then(|()| tried(tool.as_ref(), python).map_err(|error| format!("{error:#}"))) {
+            Ok(()) => {
+                goals.extend(goal.then_some(tools.len()));
+                tools.push(tool);
+            }
+            Err(reason) => println!("{}: not measured: {reason}", tool.name()),
         }
     }
     let mut rows = Vec::new();
@@ -98,27 +111,38 @@ fn against_others(
     let names: Vec<String> = tools.iter().map(|tool| tool.name().to_owned()).collect();
     println!("\n{}\n{}", table::contest(&names, &rows), table::rivals(&names, &rows));
     println!("{}", table::engine(&rows));
-    for rival in 1..names.len() {
+    for rival in goals {
         println!("{}", table::rival_goal(&names, &rows, rival));
     }
     Ok(())
 }
 
-/// The other tools, and for each why it cannot be tried where that is known.
-fn rivals(python: &Interpreter, unshed: &Path) -> Vec<(Box<dyn Tool>, Result<(), String>)> {
+/// A tool that is measured beside ours.
+struct Rival {
+    tool: Box<dyn Tool>,
+    /// Or why it cannot be tried.
+    installed: Result<(), String>,
+    /// Whether it watches the same allocators, so that there is a goal to beat it.
+    goal: bool,
+}
+
+fn rivals(python: &Interpreter, unshed: &Path) -> [Rival; 3] {
     let installed = |program: &str, hint: &str| {
         if works(program, &["--help"]) { Ok(()) } else { Err(format!("there is no {program} here; {hint}")) }
     };
-    vec![
-        (Box::new(Unshed::new("naive entry probes", unshed, NAIVE)), Ok(())),
-        (
-            Box::new(Bpftrace { object: python.object.clone() }),
-            installed(Bpftrace::PROGRAM, "`apt-get install bpftrace`"),
-        ),
-        (
-            Box::new(Memleak),
-            installed(Memleak::PROGRAM, &format!("`apt-get install bpfcc-tools`, and {}", headers::HINT)),
-        ),
+    let memleak_hint = format!("`apt-get install bpfcc-tools`, and {}", headers::HINT);
+    [
+        Rival {
+            tool: Box::new(Unshed::new("naive entry probes", unshed, NAIVE)),
+            installed: Ok(()),
+            goal: true,
+        },
+        Rival {
+            tool: Box::new(Bpftrace { object: python.object.clone() }),
+            installed: installed(Bpftrace::PROGRAM, "`apt-get install bpftrace`"),
+            goal: true,
+        },
+        Rival { tool: Box::new(Memleak), installed: installed(Memleak::PROGRAM, &memleak_hint), goal: false },
     ]
 }
 

@@ -91,6 +91,10 @@ fn is_libpython(file: &Path) -> bool {
 fn copied(file: &Path, folder: &Path) -> Result<PathBuf> {
     let name = file.file_name().with_context(|| format!("{} has no name", file.display()))?;
     let copy = folder.join(name);
+    // Not written over: a process of an interrupted bench may still run from the old one.
+    if copy.exists() {
+        std::fs::remove_file(&copy).with_context(|| format!("cannot remove {}", copy.display()))?;
+    }
     std::fs::copy(file, &copy).with_context(|| format!("cannot copy {}", file.display()))?;
     Ok(copy)
 }
@@ -117,7 +121,9 @@ mod tests {
     #[test]
     fn a_copy_runs_from_its_own_files() {
         let folder = tempfolder();
-        for python in crate::python::found() {
+        let pythons = crate::python::found();
+        assert!(!pythons.is_empty(), "there is no CPython 3.11");
+        for python in pythons {
             let copy = Interpreter::copy(&python, &folder).expect("it can be copied");
             assert!(copy.object.starts_with(&folder), "{copy:?}");
         }

@@ -15,7 +15,7 @@ use super::workload::{DEPTHS, Working};
 use crate::run::say;
 
 /// The reference.
-const TRAP: &str = "trap";
+pub(crate) const TRAP: &str = "trap";
 /// Checks and registers: no stack is walked, nothing is stored.
 const BARE: &str = "none";
 /// What the program does at the smallest depth, where all steps are measured.
@@ -43,6 +43,11 @@ pub(crate) struct Figures {
     pub(crate) ratio: f64,
     /// Nanoseconds over the empty trap for each allocation with all its hits; `None` if nobody counted allocations.
     pub(crate) allocation: Option<f64>,
+}
+
+/// unshed with so much of its program switched on.
+pub(crate) fn step(unshed: &Path, work: &str) -> Unshed {
+    Unshed::new(work, unshed, &format!("--work {work}"))
 }
 
 /// Measures all steps on one interpreter.

@@ -1,5 +1,6 @@
 //! A tool as a child process: started, awaited until it says that it watches, ended, and quoted when it fails.
 
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -31,7 +32,8 @@ impl Watching {
     /// Starts a tool and waits for the line that says that it watches; on failure the error quotes it.
     pub(crate) fn start(command: &mut Command, on: Stream, ready: fn(&str) -> bool) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let name = command.get_program().to_string_lossy().into_owned();
+        let program = Path::new(command.get_program());
+        let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
         let mut child =
             Guarded(run::dying_with_us(command).spawn().with_context(|| format!("cannot start {name}"))?);
         let pipes = child.0.stdout.take().zip(child.0.stderr.take());
@@ -77,8 +79,10 @@ impl Watching {
     }
 }
 
-/// The lines of a tool's output that tell why it failed, in its own words: its first complaint and its last.
+/// The lines of a tool's output that tell why it failed, in its own words: its first complaint and its last, or else its
+/// last lines.
 fn quoted(said: &[String]) -> String {
+    const WORDS: usize = 3;
     const COMPLAINTS: [&str; 4] = ["unable", "error", "exception", "cannot"];
     let lines: Vec<&str> = said.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
     let complains = |line: &&&str| {
@@ -90,7 +94,8 @@ fn quoted(said: &[String]) -> String {
     match (first, last) {
         (Some(first), Some(last)) if first == last => (*first).to_owned(),
         (Some(first), Some(last)) => format!("{first} … {last}"),
-        _ => lines.last().map_or("nothing", |line| *line).to_owned(),
+        _ if lines.is_empty() => "nothing".to_owned(),
+        _ => lines[lines.len().saturating_sub(WORDS)..].join(" / "),
     }
 }
 
@@ -107,7 +112,7 @@ mod tests {
         let memleak = "sh: 1: modprobe: not found\nUnable to find kernel headers.\nTraceback\n  File \"x\"\nException: Failed";
         assert_eq!(quoted(&lines(memleak)), "Unable to find kernel headers. … Exception: Failed");
         assert_eq!(quoted(&lines("error: no such process\n\n")), "error: no such process");
-        assert_eq!(quoted(&lines("one\ntwo\n")), "two");
+        assert_eq!(quoted(&lines("one\ntwo\nthree\n\nfour")), "two / three / four");
         assert_eq!(quoted(&[]), "nothing");
     }
 

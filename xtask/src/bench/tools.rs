@@ -89,7 +89,13 @@ impl Tool for Memleak {
             command.env(headers::VARIABLE, headers);
         }
         let table = |line: &str| line.contains("stacks with outstanding allocations");
-        Ok(Box::new(MemleakAtWork(Watching::start(&mut command, Stream::Stdout, table)?)))
+        match Watching::start(&mut command, Stream::Stdout, table) {
+            Ok(watching) => Ok(Box::new(MemleakAtWork(watching))),
+            Err(error) if error.to_string().contains("kernel headers") => {
+                bail!("{error:#}; {}", headers::HINT)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
