@@ -110,7 +110,7 @@ fn against_others(
     }
     let names: Vec<String> = tools.iter().map(|tool| tool.name().to_owned()).collect();
     println!("\n{}\n{}", table::contest(&names, &rows), table::rivals(&names, &rows));
-    println!("{}", table::engine(&rows));
+    println!("{}\n{}", table::rivals_per_allocation(&names, &rows), table::engine(&rows));
     for rival in goals {
         println!("{}", table::rival_goal(&names, &rows, rival));
     }

@@ -11,6 +11,9 @@ const HIT_GOAL: f64 = 1.5;
 /// So many times less slowdown than a rival.
 const RIVAL_GOAL: f64 = 10.0;
 
+/// Per cent from which on a rival sees all that we see; units of work differ a little.
+const WHOLE: f64 = 97.0;
+
 /// The outcomes of one workload, in the order of the tools.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -47,19 +50,30 @@ pub(crate) fn contest(tools: &[String], rows: &[Row]) -> String {
 
 /// How many times less the first tool slows down, and what the others see of the same work.
 pub(crate) fn rivals(tools: &[String], rows: &[Row]) -> String {
-    let [ours, others @ ..] = tools else { return String::new() };
+    let head = "how many times less slowdown unshed is than; (of its allocations, the other saw)";
+    compared(head, tools, rows, |ours, theirs| {
+        let less = spread(figures::times_less(ours, theirs));
+        coverage(ours, theirs).map_or(less.clone(), |share| format!("{less} ({share:.0} %)"))
+    })
+}
+
+/// The same for each allocation that a tool saw: what a tool misses costs it nothing.
+pub(crate) fn rivals_per_allocation(tools: &[String], rows: &[Row]) -> String {
+    let head = "how many times less CPU an allocation seen by unshed costs than one seen by";
+    compared(head, tools, rows, |ours, theirs| spread(figures::times_less_per_allocation(ours, theirs)))
+}
+
+/// A table of the first tool against each of the others.
+fn compared(head: &str, tools: &[String], rows: &[Row], cell: impl Fn(&[Pair], &[Pair]) -> String) -> String {
+    let others = tools.get(1..).unwrap_or_default();
     if others.is_empty() {
         return String::new();
     }
-    let mut text =
-        format!("how many times less slowdown {ours} is than; (of its allocations, the other saw)\n");
+    let mut text = format!("{head}\n");
     line(&mut text, "workload", others.iter().cloned());
     for row in rows {
         let cells = (1..tools.len()).map(|tool| match row.pairs(0).zip(row.pairs(tool)) {
-            Some((ours, theirs)) => {
-                let less = spread(figures::times_less(ours, theirs));
-                coverage(ours, theirs).map_or(less.clone(), |share| format!("{less} ({share:.0} %)"))
-            }
+            Some((ours, theirs)) => cell(ours, theirs),
             None => "not measured".to_owned(),
         });
         line(&mut text, row.workload, cells);
@@ -144,7 +158,18 @@ pub(crate) fn rival_goal(tools: &[String], rows: &[Row], rival: usize) -> String
     let (met, all) = (measured.len() - missed.len(), measured.len());
     let left = rows.len() - all;
     let unknown = if left == 0 { String::new() } else { format!("; {left} not measured") };
-    format!("{goal}: met on {met} of {all}{but}{unknown}")
+    format!("{goal}: met on {met} of {all}{but}{unknown}{}", seen_by(rows, rival))
+}
+
+/// What a rival saw of our allocations, over the workloads, where that is not all.
+fn seen_by(rows: &[Row], rival: usize) -> String {
+    let shares = rows.iter().filter_map(|row| coverage(row.pairs(0)?, row.pairs(rival)?));
+    match Spread::of(shares) {
+        Some(seen) if seen.least < WHOLE => {
+            format!("; it saw {:.0} to {:.0} % of the allocations", seen.least, seen.most)
+        }
+        _ => String::new(),
+    }
 }
 
 fn line(text: &mut String, first: &str, cells: impl Iterator<Item = String>) {
@@ -202,7 +227,8 @@ mod tests {
     fn a_goal_says_where_it_was_met_and_where_not() {
         assert_eq!(
             rival_goal(&tools(), &rows(), 1),
-            "goal: at least 10 times less slowdown than naive: met on 1 of 2; not on http 5.00; 1 not measured"
+            "goal: at least 10 times less slowdown than naive: met on 1 of 2; not on http 5.00; 1 not measured; \
+             it saw 5 to 100 % of the allocations"
         );
         assert_eq!(
             rival_goal(&tools(), &[], 1),
@@ -223,6 +249,9 @@ mod tests {
         assert!(text.contains("12.0 (12.0 .. 12.0) (100 %)"), "{text}");
         assert!(text.contains("5.00 (5.00 .. 5.00) (5 %)"), "{text}");
         assert_eq!(rivals(&tools()[..1], &rows()), "");
+        // 50 for 5 allocations against 10 for 100.
+        let text = rivals_per_allocation(&tools(), &rows());
+        assert!(text.contains("100 (100 .. 100)"), "{text}");
     }
 
     #[test]
