@@ -24,6 +24,11 @@ pub(crate) trait Tool {
 
     /// Attaches; every probe is in when it returns.
     fn attach(&self, pid: u32) -> Result<Box<dyn Attached>>;
+
+    /// Rounds that it takes part in at most: some need seconds to attach and to detach.
+    fn most_rounds(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// A tool at work.
@@ -45,7 +50,7 @@ pub(crate) struct Plan {
 /// The pairs of one tool on one workload, or why there are none.
 pub(crate) type Outcome = Result<Vec<Pair>, String>;
 
-/// Measures the tools on one target, each once a round; the outcomes are in the order of the tools.
+/// Measures the tools on one target, each at most once a round; the outcomes are in the order of the tools.
 ///
 /// # Errors
 /// Only when the target itself fails; what a tool fails at is its outcome.
@@ -56,6 +61,9 @@ pub(crate) fn contest(target: &mut dyn Target, tools: &[Box<dyn Tool>], plan: Pl
     for _ in 0..plan.rounds {
         for (tool, outcome) in tools.iter().zip(&mut outcomes) {
             let Ok(pairs) = outcome else { continue };
+            if pairs.len() >= tool.most_rounds() {
+                continue;
+            }
             let turn = disturbed(target, tool.as_ref(), plan.traced)?;
             let after = undisturbed(target, plan.untraced)?;
             match turn {
@@ -131,6 +139,7 @@ mod tests {
         target: Rc<Cell<f64>>,
         factor: f64,
         attaches: bool,
+        rounds: usize,
     }
 
     struct FakeAttached {
@@ -151,6 +160,10 @@ mod tests {
             self.target.set(self.target.get() * self.factor);
             Ok(Box::new(FakeAttached { target: self.target.clone(), factor: self.factor }))
         }
+
+        fn most_rounds(&self) -> usize {
+            self.rounds
+        }
     }
 
     impl Attached for FakeAttached {
@@ -160,13 +173,14 @@ mod tests {
         }
     }
 
-    fn measured(factors: &[(f64, bool)]) -> (Vec<Outcome>, Vec<f64>) {
+    /// Two rounds of tools that are a factor, whether they attach, and their rounds at most.
+    fn measured(factors: &[(f64, bool, usize)]) -> (Vec<Outcome>, Vec<f64>) {
         let cost = Rc::new(Cell::new(1.0));
         let mut target = FakeTarget { cost: cost.clone(), late: false, said: Vec::new() };
         let tools: Vec<Box<dyn Tool>> = factors
             .iter()
-            .map(|(factor, attaches)| -> Box<dyn Tool> {
-                Box::new(FakeTool { target: cost.clone(), factor: *factor, attaches: *attaches })
+            .map(|&(factor, attaches, rounds)| -> Box<dyn Tool> {
+                Box::new(FakeTool { target: cost.clone(), factor, attaches, rounds })
             })
             .collect();
         let plan = Plan { rounds: 2, traced: 8.0, untraced: 4.0 };
@@ -176,10 +190,17 @@ mod tests {
 
     #[test]
     fn tools_take_turns_between_untraced_runs() {
-        let (outcomes, said) = measured(&[(2.0, true), (8.0, true)]);
+        let (outcomes, said) = measured(&[(2.0, true, 9), (8.0, true, 9)]);
         assert_eq!(said, [1.0, 1.0, 2.0, 1.0, 8.0, 1.0, 2.0, 1.0, 8.0, 1.0]);
         assert_eq!(slowdowns(&outcomes[0]), Some(vec![1.0, 1.0]));
         assert_eq!(slowdowns(&outcomes[1]), Some(vec![7.0, 7.0]));
+    }
+
+    #[test]
+    fn a_tool_leaves_after_its_rounds() {
+        let (outcomes, said) = measured(&[(2.0, true, 1), (8.0, true, 9)]);
+        assert_eq!(said, [1.0, 1.0, 2.0, 1.0, 8.0, 1.0, 8.0, 1.0]);
+        assert_eq!(slowdowns(&outcomes[0]), Some(vec![1.0]));
     }
 
     fn slowdowns(outcome: &Outcome) -> Option<Vec<f64>> {
@@ -188,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_tool_that_fails_is_an_outcome_and_not_asked_again() -> Result<()> {
-        let (outcomes, said) = measured(&[(2.0, false), (128.0, true), (4.0, true)]);
+        let (outcomes, said) = measured(&[(2.0, false, 9), (128.0, true, 9), (4.0, true, 9)]);
         assert_eq!(outcomes[0], Err("it does not want to".to_owned()));
         let slow = outcomes[1].as_ref().err().context("a target that does not answer was measured")?;
         assert!(slow.contains("too slow"), "{slow}");

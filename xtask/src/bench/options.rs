@@ -35,7 +35,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Options> {
         }
     }
     let (workloads, price) = chosen(only)?;
-    let (default, traced, untraced) = if quick { (1, 0.3, 0.2) } else { (3, 0.6, 0.4) };
+    let (default, traced, untraced) = if quick { (1, 0.3, 0.2) } else { (3, 0.5, 0.3) };
     Ok(Options { rounds: rounds.unwrap_or(default), workloads, price, traced, untraced })
 }
 
