@@ -3,11 +3,11 @@
 use std::process::Command;
 
 use unshed_tests::harness::{Target, program};
-use unshed_tests::interpreters::{any_supported, supported};
-use unshed_tests::truth::{Truth, assert_within_percent};
+use unshed_tests::interpreters::{any_supported, on_each};
+use unshed_tests::truth::assert_within_percent;
 
 /// All programs that state a truth about lines or bytes which tracemalloc can see.
-const TRUTHFUL: [&str; 13] = [
+const TRUTHFUL: [&str; 15] = [
     "leak_new_reference.py",
     "mutable_default.py",
     "dict_cache.py",
@@ -16,6 +16,8 @@ const TRUTHFUL: [&str; 13] = [
     "class_list.py",
     "four_threads.py",
     "honest.py",
+    "all_kinds.py",
+    "large.py",
     "preexisting.py",
     "many_blocks.py",
     "deep_recursion.py",
@@ -25,33 +27,29 @@ const TRUTHFUL: [&str; 13] = [
 
 #[test]
 fn tracemalloc_agrees_with_every_truth() {
-    for interpreter in supported() {
+    on_each(|interpreter| {
         for name in TRUTHFUL {
-            let mut target = Target::spawn_with(interpreter, &["-X", "tracemalloc=1"], name, &[]);
+            let mut target = Target::on(interpreter).option("-Xtracemalloc=1").spawn(name, &[]);
             let truth = target.go();
-            let traced = Truth::parse(target.ask("tracemalloc"));
-            for (leak, seen) in truth.leaks.iter().zip(&traced.leaks) {
-                assert_within_percent(
-                    seen.blocks,
-                    leak.blocks,
-                    &format!("blocks that tracemalloc sees at {}", leak.place()),
-                );
-                if let (Some(seen), Some(bytes)) = (seen.bytes, leak.bytes) {
-                    assert_within_percent(
-                        seen,
-                        bytes,
-                        &format!("bytes that tracemalloc sees at {}", leak.place()),
-                    );
+            let traced = target.ask("tracemalloc");
+            for (number, leak) in truth.leaks.iter().enumerate() {
+                let seen = |what| traced["leaks"][number][what].as_u64().expect("tracemalloc counts");
+                let place = leak.place();
+                let told = |what| format!("{what} that tracemalloc sees at {place}");
+                assert_within_percent(seen("blocks"), leak.blocks, &told("blocks"));
+                if !leak.sizes.is_empty() {
+                    let asked = leak.sizes.iter().map(|(bytes, blocks)| bytes * blocks).sum();
+                    assert_within_percent(seen("bytes"), asked, &told("bytes"));
                 }
             }
             assert!(target.quit().success(), "{name} does not end well");
         }
-    }
+    });
 }
 
 #[test]
 fn tracemalloc_agrees_with_the_bytes_of_the_grown_and_shrunk() {
-    let mut target = Target::spawn_with(any_supported(), &["-X", "tracemalloc=1"], "realloc_heavy.py", &[]);
+    let mut target = Target::on(any_supported()).option("-Xtracemalloc=1").spawn("realloc_heavy.py", &[]);
     let truth = target.go();
     let traced =
         target.ask("tracemalloc")["live_bytes"].as_u64().expect("tracemalloc's sum is a whole number");

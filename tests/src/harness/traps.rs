@@ -101,7 +101,11 @@ pub fn traps_in_function(pid: u32, function: &str) -> Vec<Trap> {
 }
 
 /// The file offsets between which the code of a dynamic symbol lies.
-fn function_in_file(path: &Path, function: &str) -> (u64, u64) {
+///
+/// # Panics
+/// When the file cannot be read or has no such symbol.
+#[must_use]
+pub fn function_in_file(path: &Path, function: &str) -> (u64, u64) {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     let elf = object::File::parse(&*bytes)
         .unwrap_or_else(|error| panic!("{} is no ELF file: {error}", path.display()));
