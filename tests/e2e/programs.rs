@@ -6,31 +6,32 @@ use unshed_tests::harness::{Target, program};
 use unshed_tests::interpreters::{any_supported, on_each};
 use unshed_tests::truth::assert_within_percent;
 
-/// All programs that state a truth about lines or bytes which tracemalloc can see.
-const TRUTHFUL: [&str; 15] = [
-    "leak_new_reference.py",
-    "mutable_default.py",
-    "dict_cache.py",
-    "callback_registry.py",
-    "stored_exceptions.py",
-    "class_list.py",
-    "four_threads.py",
-    "honest.py",
-    "all_kinds.py",
-    "large.py",
-    "preexisting.py",
-    "many_blocks.py",
-    "deep_recursion.py",
-    "execs.py",
-    "threads_come_and_go.py",
+/// All programs that state a truth about lines or bytes which tracemalloc can see. The first leaks less than it does otherwise:
+/// tracemalloc takes half a minute to tell of a million blocks.
+const TRUTHFUL: [(&str, &str); 15] = [
+    ("leak_new_reference.py", "go 1000 50000"),
+    ("mutable_default.py", "go"),
+    ("dict_cache.py", "go"),
+    ("callback_registry.py", "go"),
+    ("stored_exceptions.py", "go"),
+    ("class_list.py", "go"),
+    ("four_threads.py", "go"),
+    ("honest.py", "go"),
+    ("all_kinds.py", "go"),
+    ("large.py", "go"),
+    ("preexisting.py", "go"),
+    ("many_blocks.py", "go"),
+    ("deep_recursion.py", "go"),
+    ("execs.py", "go"),
+    ("threads_come_and_go.py", "go"),
 ];
 
 #[test]
 fn tracemalloc_agrees_with_every_truth() {
     on_each(|interpreter| {
-        for name in TRUTHFUL {
+        for (name, go) in TRUTHFUL {
             let mut target = Target::on(interpreter).option("-Xtracemalloc=1").spawn(name, &[]);
-            let truth = target.go();
+            let truth = target.tell(go);
             let traced = target.ask("tracemalloc");
             for (number, leak) in truth.leaks.iter().enumerate() {
                 let seen = |what| traced["leaks"][number][what].as_u64().expect("tracemalloc counts");
