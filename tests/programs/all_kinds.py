@@ -21,7 +21,7 @@ import weakref
 
 import stage
 
-COUNT = 4_000
+COUNT = 2_000
 ROUNDS = 20  # So few at a time that the freelists hold what is freed and are full before anybody looks.
 WORDS = re.compile(r"(\w+) (\d+)")
 

@@ -11,7 +11,7 @@ import tracemalloc
 import pass_through
 import stage
 
-COUNT = 20_000
+COUNT = 5_000
 KEPT = []
 NUMBERS = list(range(COUNT))
 

@@ -11,7 +11,7 @@ def fill(number):
 
 
 def go():
-    stage.amid_churn(COUNT, fill)
+    stage.amid_churn(COUNT, fill, every=200)
     array = KEPT.__sizeof__() - [].__sizeof__()
     return stage.truth(stage.leak(MARK, sizes={KEPT[0].__sizeof__(): COUNT, array: 1}, type="bytes"))
 
