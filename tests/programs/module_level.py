@@ -10,5 +10,5 @@ for number in range(COUNT):
 
 if "UNSHED_TEST_FILL_STDERR" in os.environ:
     os.write(2, b"said by the target\n")
-LEAK = {"function": "<module>", "file": os.path.abspath(__file__), "line": 9, "blocks": COUNT + 1, "bytes": None, "type": "bytes"}
+LEAK = {"function": "<module>", "file": os.path.abspath(__file__), "line": 9, "blocks": COUNT + 1, "type": "bytes"}
 print(json.dumps({"leaks": [LEAK], "pid": os.getpid()}), flush=True)

@@ -1,0 +1,126 @@
+//! Others hook CPython's allocators too, before unshed comes or while it traces: the leak is told as it is, or refused clearly; and the
+//! operator is told whom unshed has met.
+
+use unshed_tests::harness::{Launch, Output, Target, Unshed};
+use unshed_tests::interpreters::on_each;
+use unshed_tests::report::Report;
+use unshed_tests::truth::Truth;
+
+const TRACEMALLOC: &str = "tracemalloc";
+const DEBUG_HOOKS: &str = "debug hooks";
+const PLAIN_MALLOC: &str = "PYTHONMALLOC=malloc";
+const LIBRARY: &str = "another library's allocator";
+
+/// A program that leaks, then does this and leaks as much again; each time it tells its truth.
+fn leak_around(target: &mut Target, changes: &[&str]) -> Truth {
+    let mut truth = target.go();
+    for change in changes {
+        target.ask(change);
+        truth = target.go();
+    }
+    truth
+}
+
+/// Asserts that a refusal is one: its exit code, one or two lines, no data.
+fn assert_clear(refusal: &Output) {
+    refusal.assert_code(4);
+    let lines = refusal.stderr.lines().filter(|line| !line.trim().is_empty()).count();
+    assert!((1..=2).contains(&lines), "the refusal is not clear:\n{}", refusal.stderr);
+    assert!(refusal.stdout.is_empty(), "data after a refusal:\n{}", refusal.stdout);
+}
+
+/// Asserts the leak, and that of what was not leaked nothing is said to be. Where the hooks did not stay complete, and the report says
+/// so, at least no more is told than is true.
+fn assert_told(report: &Report, truth: &Truth) {
+    if report.hooks.as_ref().is_some_and(|hooks| hooks.complete) {
+        truth.assert_told_by(report);
+        assert_eq!(report.loss("address_reborn"), 0, "a free was missed\n{}", report.worst());
+        return;
+    }
+    let (leak, live) = (&truth.leaks[0], truth.leaks[0].live_blocks(report));
+    eprintln!("the hooks did not stay complete: {:?}", report.hooks);
+    assert!(live <= leak.blocks, "{live} blocks of {} are told\n{}", leak.blocks, report.worst());
+}
+
+/// Asserts all of that for one way to start a program and what it does while it is traced; `met` is what must be named.
+fn meets(launch: Launch<'_>, before: &[&str], changes: &[&str], met: &str) {
+    let mut target = launch.spawn("allocators.py", before);
+    let said = match Unshed::try_record(target.pid(), &[]) {
+        Err(refusal) => {
+            assert_clear(&refusal);
+            refusal.stderr
+        }
+        Ok(recording) => {
+            let mut truth = leak_around(&mut target, changes);
+            let output = recording.stop();
+            let report = output.report();
+            if met == DEBUG_HOOKS {
+                // The debug hooks ask for 24 bytes more, and unshed may watch before them or behind them.
+                truth.leaks[0].sizes.clear();
+            }
+            assert_told(&report, &truth);
+            let reason = report.hooks.map(|hooks| hooks.reason).unwrap_or_default();
+            format!("{reason}\n{}\n{}", report.notes.join("\n"), output.stderr)
+        }
+    };
+    assert!(said.contains(met), "nothing names {met:?}; hooks.reason, notes and stderr are:\n{said}");
+    target.assert_unharmed();
+}
+
+#[test]
+fn tracemalloc_that_runs_already() {
+    on_each(|interpreter| meets(Target::on(interpreter), &["start"], &[], TRACEMALLOC));
+}
+
+#[test]
+fn tracemalloc_that_starts_and_stops_while_traced() {
+    on_each(|interpreter| meets(Target::on(interpreter), &[], &["start", "stop"], TRACEMALLOC));
+}
+
+#[test]
+fn tracemalloc_that_runs_already_and_stops_while_traced() {
+    on_each(|interpreter| meets(Target::on(interpreter), &["start"], &["stop"], TRACEMALLOC));
+}
+
+#[test]
+fn a_library_that_has_hooked_the_allocators_already() {
+    on_each(|interpreter| meets(Target::on(interpreter), &["install"], &[], LIBRARY));
+}
+
+#[test]
+fn a_library_that_hooks_the_allocators_while_traced() {
+    on_each(|interpreter| meets(Target::on(interpreter), &[], &["install", "remove"], LIBRARY));
+}
+
+#[test]
+fn the_debug_hooks() {
+    on_each(|interpreter| {
+        meets(Target::on(interpreter).env("PYTHONMALLOC", "debug"), &[], &[], DEBUG_HOOKS);
+    });
+}
+
+#[test]
+fn malloc_instead_of_pymalloc() {
+    on_each(|interpreter| {
+        meets(Target::on(interpreter).env("PYTHONMALLOC", "malloc"), &[], &[], PLAIN_MALLOC);
+    });
+}
+
+/// Nobody is named who is not there.
+#[test]
+fn the_interpreters_own_allocators() {
+    on_each(|interpreter| {
+        let mut target = Target::spawn(interpreter, "allocators.py", &[]);
+        let recording = Unshed::record(target.pid(), &[]);
+        let truth = target.go();
+        let output = recording.stop();
+        let report = output.report();
+        truth.assert_told_by(&report);
+        let hooks = report.hooks.clone().expect("the JSON report has hooks");
+        assert!(hooks.complete, "{hooks:?}");
+        let said = format!("{}\n{}\n{}", hooks.reason, report.notes.join("\n"), output.stderr);
+        for name in [TRACEMALLOC, DEBUG_HOOKS, PLAIN_MALLOC, LIBRARY] {
+            assert!(!said.contains(name), "{name} is named, but not there:\n{said}");
+        }
+    });
+}
