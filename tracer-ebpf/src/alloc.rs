@@ -2,12 +2,12 @@
 
 use tracer_common::block::Block;
 use tracer_common::config::{TraceConfig, work};
-use tracer_common::hook::{HitKind, Role};
+use tracer_common::hook::Role;
 use tracer_common::loss::Loss;
 use tracer_common::site::SiteTotals;
 use tracer_common::walk::UserMemory;
 
-use crate::hit::{Hit, count};
+use crate::hit::Hit;
 use crate::inflight::{self, Thread};
 use crate::loss::{add, lose, now_ns};
 use crate::maps::BLOCKS;
@@ -37,7 +37,6 @@ pub fn end(thread: &mut Thread, hit: &Hit<'_>, config: &TraceConfig, result: u64
             // No loss: the fast path turns to the raw allocator now.
             return None;
         }
-        count(HitKind::NewPoolBlock);
         thread.size_bytes = fast::new_pool_bytes(thread.size_bytes, address, config);
     }
     if address == 0 {

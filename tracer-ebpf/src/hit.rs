@@ -89,7 +89,7 @@ pub fn hit<C: EbpfContext>(ctx: &C) {
         Role::PosixMemalign => return inflight::begin(&hit, b, a),
         Role::IntFromLong => return ints::begin(&hit, a as i64),
         Role::Finalize => return process::disarm(config, EventKind::Finalize),
-        Role::Return | Role::IntReturn => match returned(&hit, role, settings, a) {
+        Role::Return | Role::IntReturn | Role::NewPoolReturn => match returned(&hit, role, settings, a) {
             Some(thread) => thread,
             None => return,
         },
@@ -110,6 +110,9 @@ pub fn hit<C: EbpfContext>(ctx: &C) {
 /// The return of an allocating function, or of `PyLong_FromLong`.
 #[inline(always)]
 fn returned(hit: &Hit<'_>, role: Role, config: &TraceConfig, result: u64) -> Option<&'static mut Thread> {
+    if role == Role::NewPoolReturn && result != 0 {
+        count(HitKind::NewPoolBlock);
+    }
     let thread = inflight::thread(hit.tid)?;
     if role == Role::IntReturn {
         let site = ints::end(thread, hit)?;

@@ -26,6 +26,8 @@ pub(super) struct Hooked {
     pub(super) trap: TrapCost,
     /// What was hooked.
     pub(super) hooks: HookPlan,
+    /// Milliseconds that it took to put the traps in.
+    pub(super) attach_ms: f64,
 }
 
 impl Hooked {
@@ -48,10 +50,12 @@ impl Hooked {
         let method = Method::load(&mut probes, multi)?;
         let trap = calibrate::trap_cost(&method, &mut probes)?;
         probes.watch_process()?;
+        let begin = Instant::now();
         let links = method.attach(&mut probes, &hooks.points, subject.process.pid())?;
+        let attach_ms = begin.elapsed().as_secs_f64() * 1e3;
         // The pid was resolved again when the links were made: it must still be the process that was looked into.
         subject.check()?;
-        Ok(Self { probes, method, links, trap, hooks })
+        Ok(Self { probes, method, links, trap, hooks, attach_ms })
     }
 
     /// Begins to count.
@@ -71,10 +75,11 @@ impl Hooked {
             some => format!(", {some} of them single-stepped (slow)"),
         };
         format!(
-            "tracing {} (python {}): {} probe points{stepped}, hooks {}; Ctrl-C stops",
+            "tracing {} (python {}): {} probe points{stepped} in {:.0} ms, hooks {}; Ctrl-C stops",
             subject.process.pid(),
             subject.python.version,
             points.len(),
+            self.attach_ms,
             if completeness.complete { "complete" } else { "NOT complete" },
         )
     }

@@ -112,10 +112,10 @@ impl<'a> Facts<'a> {
             .then(|| format!("{frees} free sites, but {downs} places where a large block is freed"))
     }
 
-    /// The words of the report: "171 allocation and 47 free sites, 171 slow calls".
+    /// The words of the report: "171 + 47 sites, a slow path for each".
     fn words(&self) -> String {
-        let Counts { allocs, frees, slow_calls, .. } = self.counts();
-        format!("{allocs} allocation and {frees} free sites, as many slow paths ({slow_calls})")
+        let Counts { allocs, frees, .. } = self.counts();
+        format!("{allocs} + {frees} sites for allocations and frees, a slow path for each")
     }
 
     /// The domain whose guard stands before a piece of inlined code.
@@ -239,7 +239,8 @@ impl Adder<'_> {
         let name = elf.name_at(slow.function).map_or_else(|| "(new pool)".to_owned(), str::to_owned);
         let name = format!("{name}+{}", spot.offset);
         planner.add_at(self.place, &name, ip, spot.emulated, Hook::new(Role::NewPool, Domain::Object));
-        planner.add_at(self.place, &name, ip, spot.emulated, returned(Register::Rax, true));
+        let back = Hook { role: Role::NewPoolReturn as u8, ..returned(Register::Rax, true) };
+        planner.add_at(self.place, &name, ip, spot.emulated, back);
         let Some(slot) = self.place.tstate_slot else { return };
         for call in &slow.calls {
             let behind = call.next_ip;
