@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use aya_log_ebpf::debug;
 use tracer_common::config::{TraceConfig, work};
+use tracer_common::domain::Domain;
 use tracer_common::event::{EventHead, EventKind};
 use tracer_common::frame::{PyFrame, finish, mix};
 use tracer_common::limits::MAX_DEPTH;
@@ -53,7 +54,9 @@ fn walk(thread: &mut Thread, config: &TraceConfig, seed: u64) -> Walked {
         return bare(WalkEnd::Complete);
     }
     let tid = || process::target_tid(config).unwrap_or(0);
-    let mut known = thread.scratch.tstate;
+    // Who allocates without the GIL may have lost its thread state to another thread: then it is asked each time.
+    let holds_gil = thread.birth.domain <= Domain::Mem as u32;
+    let mut known = if holds_gil { thread.scratch.tstate } else { 0 };
     let innermost = walk::innermost(&HitMemory, &config.layout, slot, tid, &mut known);
     thread.scratch.tstate = known;
     let walked = match innermost {

@@ -18,9 +18,6 @@ use crate::target::python::Python;
 /// When the heap is counted for the second time; from then on at each doubling of the time, until that is enough.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// How often the allocator table is read.
-const LOOK: Duration = Duration::from_millis(500);
-
 /// Censuses at most: their pairs are all compared.
 const MOMENTS: usize = 16;
 
@@ -33,7 +30,6 @@ pub(super) struct Check {
     found: Option<Found>,
     moments: Vec<Moment>,
     next_census: Duration,
-    next_look: Duration,
     /// Changes of the allocator table, in words.
     changes: Vec<String>,
 }
@@ -53,7 +49,6 @@ impl Check {
             found: None,
             moments: Vec::new(),
             next_census: FIRST,
-            next_look: LOOK,
             changes: Vec::new(),
         };
         if subject.is_fresh() {
@@ -68,16 +63,13 @@ impl Check {
         Ok(this)
     }
 
-    /// Looks again, if it is time; `passed` since counting began.
+    /// Looks again; `passed` since counting began.
     ///
     /// # Errors
     /// [`Kind::Target`] when the hooks are proved incomplete.
     pub(super) fn tick(&mut self, subject: &Subject, probes: &mut Probes, passed: Duration) -> Result<()> {
-        if passed >= self.next_look {
-            self.next_look = passed + LOOK;
-            self.find(subject);
-            self.look(subject, passed);
-        }
+        self.find(subject);
+        self.look(subject, passed);
         if passed >= self.next_census && self.moments.len() < MOMENTS && self.is_open() {
             self.next_census *= 2;
             self.census(subject, probes)?;

@@ -17,6 +17,18 @@ use crate::session::Armed;
 use crate::session::subject::Subject;
 use crate::target::image::Image;
 
+/// Perf events that may be attached one by one. Taking one out costs about 0.17 s here (674 of them took 116 s, and no less from many threads: the kernel does it
+/// under one lock, kernel/trace/trace_event_perf.c, `perf_uprobe_destroy`), in which we could not be ended.
+const PERF_EVENTS: usize = 64;
+
+fn too_many(points: usize) -> Error {
+    let seconds = points as f64 * 0.17;
+    Error::failed(format!(
+        "this build needs {points} probe points, and this kernel (before 6.10) takes them one by one: some {seconds:.0} s to take them out again"
+    ))
+    .next("trace it on a kernel from 6.10 on, or watch the allocator's functions alone with --hooks functions --incomplete")
+}
+
 /// The probes, in.
 pub(super) struct Hooked {
     pub(super) probes: Probes,
@@ -47,6 +59,9 @@ impl Hooked {
         let meanings: Vec<Hook> = hooks.points.iter().map(|point| point.hook).collect();
         probes.set_hooks(&meanings, &hooks.slow_calls)?;
         let multi = !plan.perf_events && multi::supported(&doctor::kernel_release());
+        if !multi && hooks.points.len() > PERF_EVENTS {
+            return Err(too_many(hooks.points.len()));
+        }
         let method = Method::load(&mut probes, multi)?;
         let trap = calibrate::trap_cost(&method, &mut probes)?;
         probes.watch_process()?;

@@ -175,9 +175,8 @@ fn recognise(code: &Code<'_>, store: u64) -> Option<(Line, Found)> {
     let (block, handed_out) = match line.made(value) {
         Made::Word { base: block, offset: 0 } if line.made(block) == from_pool => (block, true),
         _ => {
-            let linked = |store: &Store| {
-                (store.base, store.offset) == (value, 0) && line.made(store.value) == from_pool
-            };
+            // Where the link is stored is not asked: the compiler may know the block by another name, as what `memset` returned.
+            let linked = |store: &Store| store.base != pool && line.made(store.value) == from_pool;
             (line.stores.iter().any(linked).then_some(value)?, false)
         }
     };
