@@ -21,12 +21,15 @@ fn leak_around(target: &mut Target, changes: &[&str]) -> Truth {
     truth
 }
 
-/// Asserts that a refusal is one: its exit code, one or two lines, no data.
-fn assert_clear(refusal: &Output) {
-    refusal.assert_code(4);
-    let lines = refusal.stderr.lines().filter(|line| !line.trim().is_empty()).count();
-    assert!((1..=2).contains(&lines), "the refusal is not clear:\n{}", refusal.stderr);
-    assert!(refusal.stdout.is_empty(), "data after a refusal:\n{}", refusal.stdout);
+/// What a refusal says, which has to be clear: its exit code, one or two lines, no data. It may come late, when the hooks were checked at
+/// work and found wanting.
+fn refusal(output: &Output) -> String {
+    output.assert_code(4);
+    let said = output.stderr.lines().skip_while(|line| !line.starts_with("unshed: "));
+    let said: Vec<&str> = said.filter(|line| !line.trim().is_empty()).collect();
+    assert!((1..=2).contains(&said.len()), "the refusal is not clear:\n{}", output.stderr);
+    assert!(output.stdout.is_empty(), "data after a refusal:\n{}", output.stdout);
+    said.join("\n")
 }
 
 /// Asserts the leak, and that of what was not leaked nothing is said to be. Where the hooks did not stay complete, and the report says
@@ -42,25 +45,27 @@ fn assert_told(report: &Report, truth: &Truth) {
     assert!(live <= leak.blocks, "{live} blocks of {} are told\n{}", leak.blocks, report.worst());
 }
 
+/// Asserts that a report is right, and returns all that it says of the hooks.
+fn what_is_told(output: &Output, mut truth: Truth, met: &str) -> String {
+    let report = output.report();
+    if met == DEBUG_HOOKS {
+        // The debug hooks ask for 24 bytes more, and unshed may watch before them or behind them.
+        truth.leaks[0].sizes.clear();
+    }
+    assert_told(&report, &truth);
+    let reason = report.hooks.map(|hooks| hooks.reason).unwrap_or_default();
+    format!("{reason}\n{}\n{}", report.notes.join("\n"), output.stderr)
+}
+
 /// Asserts all of that for one way to start a program and what it does while it is traced; `met` is what must be named.
 fn meets(launch: Launch<'_>, before: &[&str], changes: &[&str], met: &str) {
     let mut target = launch.spawn("allocators.py", before);
     let said = match Unshed::try_record(target.pid(), &[]) {
-        Err(refusal) => {
-            assert_clear(&refusal);
-            refusal.stderr
-        }
+        Err(output) => refusal(&output),
         Ok(recording) => {
-            let mut truth = leak_around(&mut target, changes);
+            let truth = leak_around(&mut target, changes);
             let output = recording.stop();
-            let report = output.report();
-            if met == DEBUG_HOOKS {
-                // The debug hooks ask for 24 bytes more, and unshed may watch before them or behind them.
-                truth.leaks[0].sizes.clear();
-            }
-            assert_told(&report, &truth);
-            let reason = report.hooks.map(|hooks| hooks.reason).unwrap_or_default();
-            format!("{reason}\n{}\n{}", report.notes.join("\n"), output.stderr)
+            if output.status.success() { what_is_told(&output, truth, met) } else { refusal(&output) }
         }
     };
     assert!(said.contains(met), "nothing names {met:?}; hooks.reason, notes and stderr are:\n{said}");

@@ -16,7 +16,8 @@ fn command_is_traced_from_its_start(interpreter: &Interpreter) {
     let scratch = Scratch::default();
     let (file, python) = (scratch.arg("report.json"), interpreter.path.display().to_string());
     let script = program("module_level.py").display().to_string();
-    let command = Unshed::command(&["record", "-o", &file, "--", &python, &script]);
+    // Without `site`: what is installed on this machine would be imported and traced, half a minute's worth of stacks.
+    let command = Unshed::command(&["record", "-o", &file, "--", &python, "-S", &script]);
     let output = Recording::start(command, scratch).wait();
     let report = output.report();
     let truth = Truth::among(&output.stdout);
