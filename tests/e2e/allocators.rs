@@ -47,7 +47,11 @@ fn assert_told(report: &Report, truth: &Truth) {
 
 /// Asserts that a report is right, and returns all that it says of the hooks.
 fn what_is_told(output: &Output, mut truth: Truth, met: &str) -> String {
-    let report = output.report();
+    let mut report = output.report();
+    if met == TRACEMALLOC {
+        // For each block tracemalloc takes one of its own, from the raw domain: true, but not the leak. What leaks is not raw.
+        report.sites.retain(|site| site.domain.as_deref() != Some("raw"));
+    }
     if met == DEBUG_HOOKS {
         // The debug hooks ask for 24 bytes more, and unshed may watch before them or behind them.
         truth.leaks[0].sizes.clear();
@@ -57,8 +61,14 @@ fn what_is_told(output: &Output, mut truth: Truth, met: &str) -> String {
     format!("{reason}\n{}\n{}", report.notes.join("\n"), output.stderr)
 }
 
-/// Asserts all of that for one way to start a program and what it does while it is traced; `met` is what must be named.
+/// Asserts all of that for one way to start a program and what it does while it is traced; `met` must be named.
 fn meets(launch: Launch<'_>, before: &[&str], changes: &[&str], met: &str) {
+    let said = stays_right(launch, before, changes, met);
+    assert!(said.contains(met), "nothing names {met:?}; hooks.reason, notes and stderr are:\n{said}");
+}
+
+/// The same without the name, for what may be over before anybody has looked; returns what was said of the hooks.
+fn stays_right(launch: Launch<'_>, before: &[&str], changes: &[&str], met: &str) -> String {
     let mut target = launch.spawn("allocators.py", before);
     let said = match Unshed::try_record(target.pid(), &[]) {
         Err(output) => refusal(&output),
@@ -68,8 +78,8 @@ fn meets(launch: Launch<'_>, before: &[&str], changes: &[&str], met: &str) {
             if output.status.success() { what_is_told(&output, truth, met) } else { refusal(&output) }
         }
     };
-    assert!(said.contains(met), "nothing names {met:?}; hooks.reason, notes and stderr are:\n{said}");
     target.assert_unharmed();
+    said
 }
 
 #[test]
@@ -78,8 +88,15 @@ fn tracemalloc_that_runs_already() {
 }
 
 #[test]
+fn tracemalloc_that_starts_while_traced() {
+    on_each(|interpreter| meets(Target::on(interpreter), &[], &["start"], TRACEMALLOC));
+}
+
+#[test]
 fn tracemalloc_that_starts_and_stops_while_traced() {
-    on_each(|interpreter| meets(Target::on(interpreter), &[], &["start", "stop"], TRACEMALLOC));
+    on_each(|interpreter| {
+        drop(stays_right(Target::on(interpreter), &[], &["start", "stop"], TRACEMALLOC));
+    });
 }
 
 #[test]
@@ -94,7 +111,14 @@ fn a_library_that_has_hooked_the_allocators_already() {
 
 #[test]
 fn a_library_that_hooks_the_allocators_while_traced() {
-    on_each(|interpreter| meets(Target::on(interpreter), &[], &["install", "remove"], LIBRARY));
+    on_each(|interpreter| meets(Target::on(interpreter), &[], &["install"], LIBRARY));
+}
+
+#[test]
+fn a_library_that_comes_and_goes_while_traced() {
+    on_each(|interpreter| {
+        drop(stays_right(Target::on(interpreter), &[], &["install", "remove"], LIBRARY));
+    });
 }
 
 #[test]
