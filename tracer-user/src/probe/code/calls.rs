@@ -124,8 +124,7 @@ impl Calls {
         );
         found.sort_unstable_by_key(|(ip, _)| *ip);
         let too_many = found.split_off(found.len().min(CALLS));
-        let mut this =
-            Self { lost: too_many.into_iter().map(|(ip, _)| ip).collect(), ..Self::default() };
+        let mut this = Self { lost: too_many.into_iter().map(|(ip, _)| ip).collect(), ..Self::default() };
         let mut tallies = Vec::new();
         for (ip, callee) in found {
             // The stubs themselves are jumps through a pointer too: whoever jumps to them was found already.
@@ -223,3 +222,6 @@ fn tally_behind(code: &Code<'_>, call: &Call) -> Option<u64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use crate::target::elf::Elf;
 pub mod calls;
 pub mod guards;
 pub mod pymalloc;
+mod registers;
 mod values;
 mod ways;
 
@@ -122,7 +123,8 @@ impl<'a> Code<'a> {
                 *word |= 1 << (at % 64);
             }
             self.note(&instruction);
-            let most = self.jumps.len().max(self.calls.len()).max(self.tallies.len()).max(self.throughs.len());
+            let most =
+                self.jumps.len().max(self.calls.len()).max(self.tallies.len()).max(self.throughs.len());
             if most > KEPT || self.stores.len() > STORES {
                 return false;
             }
@@ -294,7 +296,5 @@ fn tally(instruction: &Instruction) -> Option<(u64, bool)> {
     fixed_address(instruction).filter(|_| wide).map(|word| (word, up))
 }
 
-#[cfg(test)]
-mod fixture;
 #[cfg(test)]
 mod tests;

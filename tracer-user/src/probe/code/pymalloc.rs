@@ -193,9 +193,9 @@ fn agreed(code: &Code<'_>, events: &[&Event]) -> Option<Held> {
     let all: HashSet<u64> = events.iter().flat_map(|event| &event.path).map(Instruction::ip).collect();
     let stores: HashSet<u64> = events.iter().map(|event| event.store()).collect();
     // Of two that follow each other, one hit cannot speak for both.
-    let apart = |event: &&Event| event.path.iter().skip(1).all(|at| !stores.contains(&at.ip()));
-    let alone = |event: &&Event| (1..event.path.len()).all(|index| !is_entered(code, event, index, &all));
-    if !events.iter().all(|event| apart(&event) && alone(&event)) {
+    let apart = |event: &Event| event.path.iter().skip(1).all(|at| !stores.contains(&at.ip()));
+    let alone = |event: &Event| (1..event.path.len()).all(|index| !is_entered(code, event, index, &all));
+    if !events.iter().all(|event| apart(event) && alone(event)) {
         return None;
     }
     events.iter().filter_map(|event| event.held.last().copied()).reduce(Held::and)

@@ -6,6 +6,7 @@ use tracer_common::hook::Register;
 
 use super::super::sites::spot::number;
 use super::super::sites::wrapper::fixed_address;
+use super::registers::Registers;
 
 /// A value's number.
 pub(super) type Value = usize;
@@ -31,27 +32,6 @@ pub(super) enum Made {
     Sixteenth(Value),
     /// Twice another value.
     Twice(Value),
-}
-
-/// A set of registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Registers(pub(super) u16);
-
-impl Registers {
-    /// Those that are in both sets.
-    pub(super) const fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// The first one.
-    pub(super) fn first(self) -> Option<Register> {
-        Register::ALL.get(self.0.trailing_zeros() as usize).copied()
-    }
-
-    /// This set, or the other where this one is empty.
-    pub(super) const fn or(self, other: Self) -> Self {
-        if self.0 == 0 { other } else { self }
-    }
 }
 
 /// A store of eight bytes.
@@ -112,10 +92,9 @@ impl Line {
 
     /// The registers that hold a value. The stack pointer never counts.
     pub(super) fn holders(&self, value: Value) -> Registers {
-        let holds = |register: &Register| {
-            *register != Register::Rsp && self.held[*register as usize] == value
-        };
-        Registers(Register::ALL.into_iter().filter(holds).fold(0, |set, register| set | 1 << register as u16))
+        let holds =
+            |register: &Register| *register != Register::Rsp && self.held[*register as usize] == value;
+        Register::ALL.into_iter().filter(holds).collect()
     }
 
     /// Takes an instruction into account.

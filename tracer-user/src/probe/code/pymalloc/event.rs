@@ -3,9 +3,10 @@
 use iced_x86::{FlowControl, Instruction, OpKind};
 
 use super::super::super::sites::spot::is_emulated;
-use super::super::Code;
-use super::super::values::{Line, Made, Registers, Store, Value};
+use super::super::registers::Registers;
+use super::super::values::{Line, Made, Store, Value};
 use super::super::ways::{Before, after, extend};
+use super::super::{Code, is_near};
 
 /// Instructions that are followed on each way to the store, and behind it.
 const BEFORE: usize = 40;
@@ -32,7 +33,7 @@ pub(super) struct Event {
 }
 
 /// Which registers hold what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
     /// The block.
     pub(super) block: Registers,
@@ -69,9 +70,10 @@ pub(super) fn judge(code: &Code<'_>, store: u64) -> Verdict {
     let Some(ways) = ways(code, first, &behind) else { return Verdict::Other };
     let (Some(handed_out), true) = (ways.handed_out(), ways.all) else { return Verdict::Unclear };
     let emulated: Vec<bool> = behind.iter().map(|at| is_emulated(at, code.bytes(at))).collect();
-    let end = behind.iter().zip(&emulated).position(|(at, emulated)| {
-        *emulated && at.flow_control() != FlowControl::UnconditionalBranch
-    });
+    let end = behind
+        .iter()
+        .zip(&emulated)
+        .position(|(at, emulated)| *emulated && at.flow_control() != FlowControl::UnconditionalBranch);
     let mut path = behind;
     path.truncate(end.map_or(path.len(), |end| end + 1));
     let each = ways.seen.iter().map(|(way, sight)| held(way, sight, &path));
@@ -116,7 +118,7 @@ fn ways(code: &Code<'_>, store: Instruction, behind: &[Instruction]) -> Option<W
             continue;
         }
         let line: Vec<Instruction> = way.iter().rev().copied().collect();
-        if let Some(sight) = look(&line).filter(|sight| counts(&line, behind, sight)) {
+        if let Some(sight) = look(&line).filter(|sight| counts(code, &line, behind, sight)) {
             ways.seen.push((line, sight));
         } else if forks && room >= before.known.len() && promises(&line) {
             room -= before.known.len();
@@ -134,14 +136,16 @@ fn fork(way: &[Instruction], before: &Before) -> Vec<Vec<Instruction>> {
     before.known.iter().map(longer).collect()
 }
 
-/// Whether anything here stores four bytes where a register points: without that, nothing counts a pool's blocks.
+/// Whether anything here stores four bytes where a register points, or a jump decides what comes next: without that, nothing counts a pool's blocks.
 fn may_count(way: &[Instruction], behind: &[Instruction]) -> bool {
-    way.iter().chain(behind).any(|instruction| {
-        instruction.op_count() > 0
-            && instruction.op0_kind() == OpKind::Memory
-            && instruction.memory_size().size() == 4
-            && instruction.memory_displacement64() == 0
-    })
+    let decides = |last: &Instruction| last.flow_control() == FlowControl::ConditionalBranch;
+    behind.last().is_some_and(decides)
+        || way.iter().chain(behind).any(|instruction| {
+            instruction.op_count() > 0
+                && instruction.op0_kind() == OpKind::Memory
+                && instruction.memory_size().size() == 4
+                && instruction.memory_displacement64() == 0
+        })
 }
 
 /// Whether the end of a way, up to its fork, may be the end of one of pymalloc's: nothing in it says where the stored value is from, or it reads or writes where
@@ -181,13 +185,21 @@ fn look(line: &[Instruction]) -> Option<Sight> {
     Some(Sight { line: followed, pool, block, handed_out, load })
 }
 
-/// Whether the pool's blocks are counted on the line or behind it.
-fn counts(line: &[Instruction], behind: &[Instruction], sight: &Sight) -> bool {
-    let mut followed = Line::new();
-    for instruction in line.iter().chain(behind.iter().skip(1)) {
-        followed.step(instruction);
-    }
-    followed.counted.contains(&(sight.pool, sight.handed_out))
+/// Whether the pool's blocks are counted on the line or behind it; if a jump decides first, as in 3.8 whether the pool was full, on both of its sides.
+fn counts(code: &Code<'_>, line: &[Instruction], behind: &[Instruction], sight: &Sight) -> bool {
+    let counted = |arm: &[Instruction]| {
+        let mut followed = Line::new();
+        for instruction in line.iter().chain(behind.iter().skip(1)).chain(arm) {
+            followed.step(instruction);
+        }
+        followed.counted.contains(&(sight.pool, sight.handed_out))
+    };
+    let sides = || {
+        let last = behind.last().filter(|last| last.flow_control() == FlowControl::ConditionalBranch)?;
+        let taken = is_near(last).then(|| code.at(last.near_branch64()))?;
+        Some([self::behind(code, code.at(last.next_ip())?), self::behind(code, taken?)])
+    };
+    counted(&[]) || sides().is_some_and(|sides| sides.iter().all(|side| counted(side)))
 }
 
 /// For each instruction of the path, what the registers hold before it, if it was reached on this way.
@@ -201,13 +213,12 @@ fn held(way: &[Instruction], sight: &Sight, path: &[Instruction]) -> Vec<Held> {
     let close = follow(way.get(from(sight.load)..).unwrap_or_default(), path);
     let sized = looked_up.and_then(|(_, less)| way.get(from(sight.line.made_at(less))..));
     let sized = sized.map(|way| follow(way, path)).unwrap_or_default();
-    let none = Held { block: Registers(0), pool: Registers(0), size: Registers(0) };
     whole
         .into_iter()
         .enumerate()
         .map(|(index, whole)| {
-            let close = close.get(index).copied().unwrap_or(none);
-            let sized = sized.get(index).copied().unwrap_or(none);
+            let close = close.get(index).copied().unwrap_or_default();
+            let sized = sized.get(index).copied().unwrap_or_default();
             Held {
                 block: close.block.or(whole.block),
                 pool: close.pool.or(whole.pool),
@@ -230,7 +241,7 @@ fn follow(line: &[Instruction], path: &[Instruction]) -> Vec<Held> {
         held.push(Held {
             block: followed.holders(sight.block),
             pool: followed.holders(sight.pool),
-            size: size.map_or(Registers(0), |size| followed.holders(size)),
+            size: size.map_or_else(Registers::default, |size| followed.holders(size)),
         });
         followed.step(instruction);
     }

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::Code;
-use super::pymalloc::{FastPaths, SlowPath};
+use crate::probe::code::Code;
+use crate::probe::code::pymalloc::{FastPaths, SlowPath};
 use crate::target::elf::Elf;
 
 /// A linked piece of assembly, with its labels.
-pub(super) struct Snippet {
+pub(in crate::probe::code) struct Snippet {
     elf: Elf,
 }
 
 impl Snippet {
     /// Assembles a text in Intel's syntax. `usedpools` is a table of words, `counter` and `slot` are words.
-    pub(super) fn of(text: &str) -> Self {
+    pub(in crate::probe::code) fn of(text: &str) -> Self {
         let source = format!(
             ".intel_syntax noprefix\n.bss\nusedpools: .skip 512\ncounter: .skip 8\nslot: .skip 8\n.text\n{text}\n"
         );
@@ -24,20 +24,20 @@ impl Snippet {
     }
 
     /// The address of a label.
-    pub(super) fn label(&self, name: &str) -> u64 {
+    pub(in crate::probe::code) fn label(&self, name: &str) -> u64 {
         self.elf.symbol(name).unwrap_or_else(|| panic!("no label {name}")).address
     }
 
-    pub(super) fn code(&self) -> Code<'_> {
+    pub(in crate::probe::code) fn code(&self) -> Code<'_> {
         Code::of(&self.elf)
     }
 
-    pub(super) fn fast(&self) -> FastPaths {
+    pub(in crate::probe::code) fn fast(&self) -> FastPaths {
         FastPaths::of(&self.code())
     }
 
     /// The fast paths, and the slow path behind them.
-    pub(super) fn paths(&self) -> (FastPaths, SlowPath) {
+    pub(in crate::probe::code) fn paths(&self) -> (FastPaths, SlowPath) {
         let (code, fast) = (self.code(), self.fast());
         let slow = SlowPath::of(&code, &fast.allocs).unwrap();
         (fast, slow)
@@ -45,7 +45,7 @@ impl Snippet {
 }
 
 /// Runs a compiler over a text, and reads what it has made.
-pub(super) fn built(compiler: &str, flags: &[&str], source: &str) -> Result<Elf, String> {
+pub(in crate::probe::code) fn built(compiler: &str, flags: &[&str], source: &str) -> Result<Elf, String> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let stem = std::env::temp_dir().join(format!("unshed-code-{}-{number}", std::process::id()));
@@ -62,12 +62,12 @@ pub(super) fn built(compiler: &str, flags: &[&str], source: &str) -> Result<Elf,
 }
 
 /// Whether a program answers.
-pub(super) fn has(program: &str) -> bool {
+pub(in crate::probe::code) fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|ran| ran.status.success())
 }
 
 /// The shared libraries of all CPythons that pyenv has built here.
-pub(super) fn libraries() -> Vec<PathBuf> {
+pub(in crate::probe::code) fn libraries() -> Vec<PathBuf> {
     let root = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
     let root = root.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")));
     let versions = root.and_then(|root| std::fs::read_dir(root.join("versions")).ok());
@@ -85,13 +85,14 @@ pub(super) fn libraries() -> Vec<PathBuf> {
 }
 
 /// How often objdump finds a call of, or a jump to, the linker's stub of a function.
-pub(super) fn stubs_called(path: &Path, function: &str) -> usize {
+pub(in crate::probe::code) fn stubs_called(path: &Path, function: &str) -> usize {
     let ran = Command::new("objdump").args(["-d", "--no-show-raw-insn", "-j", ".text"]).arg(path).output();
     let text = String::from_utf8(ran.unwrap().stdout).unwrap();
     let stub = format!("<{function}@plt>");
     let calls = |line: &&str| {
         let instruction = line.split('\t').nth(1).unwrap_or_default();
-        (instruction.starts_with("call") || instruction.starts_with("jmp")) && line.trim_end().ends_with(&stub)
+        (instruction.starts_with("call") || instruction.starts_with("jmp"))
+            && line.trim_end().ends_with(&stub)
     };
     text.lines().filter(calls).count()
 }
