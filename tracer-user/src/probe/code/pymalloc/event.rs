@@ -18,6 +18,9 @@ const WAYS: usize = 8;
 /// `pool->freeblock`, in bytes from the pool.
 const FREEBLOCK: i64 = 8;
 
+/// Bytes that CPython's debug hooks put before a block (`Objects/obmalloc.c`, `_PyMem_DebugRawFree`).
+const DEBUG_PREFIX: i64 = 16;
+
 /// An allocation or a free.
 pub(super) struct Event {
     /// A block is handed out; else one is taken back.
@@ -177,8 +180,12 @@ fn look(line: &[Instruction]) -> Option<Sight> {
     let (block, handed_out, loaded) = match followed.made(value) {
         Made::Word { base: block, offset: 0 } if freeblock(block) => (block, true, block),
         _ => {
-            // Where the link is stored is not asked: the compiler may know the block by another name, as what `memset` returned.
-            let linked = |store: &&Store| store.base != pool && freeblock(store.value);
+            // The debug hooks know the block by the pointer that they gave out, and by what `memset` returned of it.
+            let place = |store: &Store| {
+                (store.base, store.offset) == (value, 0)
+                    || store.offset == -DEBUG_PREFIX && ![pool, value].contains(&store.base)
+            };
+            let linked = |store: &&Store| place(store) && freeblock(store.value);
             (value, false, followed.stores.iter().find(linked)?.value)
         }
     };
