@@ -51,7 +51,8 @@ impl Probes {
     /// # Errors
     /// As [`Self::load`]; and when there are more points than a trace could have.
     pub fn load_for_counting(points: usize) -> Result<Self> {
-        let counters = u32::try_from(points).ok().filter(|points| *points < MAX_HOOKS).map(|points| points + 1);
+        let counters =
+            u32::try_from(points).ok().filter(|points| *points < MAX_HOOKS).map(|points| points + 1);
         let counters = counters.ok_or_else(|| too_many(points))?;
         Self::load_with(Limits { blocks: 1, sites: 1 }, ProbeLog::Off, counters)
     }

@@ -13,8 +13,8 @@ use crate::probe::calibrate::TrapCost;
 use crate::probe::load::Probes;
 use crate::probe::sites::{self, HookPlan, Wish};
 use crate::probe::{calibrate, doctor, multi};
-use crate::session::Armed;
 use crate::session::subject::Subject;
+use crate::session::{Armed, price};
 use crate::target::image::Image;
 
 /// The probes, in.
@@ -40,6 +40,7 @@ impl Hooked {
             )
             .next("frees that pass unseen invent leaks; trace what can be seen with --incomplete"));
         }
+        price::check(plan, subject, &hooks)?;
         let mut probes = Probes::load(plan.limits, plan.probe_log)?;
         probes.configure(configuration(plan, subject), process_state(subject))?;
         let meanings: Vec<Hook> = hooks.points.iter().map(|point| point.hook).collect();
