@@ -5,6 +5,7 @@
 
 mod churn;
 mod cli;
+mod doctor;
 mod family;
 mod limits;
 mod manners;
