@@ -1,13 +1,13 @@
 //! Processes and threads that come and go: fork, exec, short-lived threads.
 
 use unshed_tests::harness::{Target, Unshed, assert_no_traps, is_alive};
-use unshed_tests::interpreters::any_supported;
+use unshed_tests::interpreters::debian;
 
 use crate::record;
 
 #[test]
 fn children_that_free_what_they_inherited_change_nothing() {
-    let mut target = Target::spawn(any_supported(), "forker.py", &[]);
+    let mut target = Target::spawn(debian(), "forker.py", &[]);
     let recording = Unshed::record(target.pid(), &[]);
     let truth = target.go();
     let child = u32::try_from(truth.fact("child")).expect("a pid");
@@ -21,12 +21,12 @@ fn children_that_free_what_they_inherited_change_nothing() {
 
 #[test]
 fn a_target_that_becomes_another_program_ends_the_recording() {
-    let mut target = Target::spawn(any_supported(), "execs.py", &[]);
+    let mut target = Target::spawn(debian(), "execs.py", &[]);
     let recording = Unshed::record(target.pid(), &[]);
     let truth = target.go();
     target.send("exec");
     let report = recording.wait().report();
-    truth.leaks[0].assert_told_by(&report);
+    truth.leaks[0].assert_told_by(&report, truth.inlined);
     target.ready();
     target.assert_unharmed();
     let again = target.go();
@@ -38,7 +38,7 @@ fn a_target_that_becomes_another_program_ends_the_recording() {
 
 #[test]
 fn two_hundred_threads_that_come_and_go() {
-    let (report, truth) = record(any_supported(), "threads_come_and_go.py", &[]);
+    let (report, truth) = record(debian(), "threads_come_and_go.py", &[]);
     truth.assert_told_by(&report);
     assert_eq!(report.loss("thread_map_full"), 0, "the map of threads does not forget those that have gone");
 }

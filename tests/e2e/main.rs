@@ -1,12 +1,17 @@
-//! End to end: real interpreters, real programs, the real binary; needs root, gcc, pyenv's shared CPython 3.11 and Debian's own.
+//! End to end: real interpreters, real programs, the real binary; needs root, gcc, pyenv's shared CPython 3.11, Debian's own, and
+//! the allocators jemalloc and tcmalloc.
 //!
 //! `cargo test --package unshed-tests --test e2e`, or a part of it: `… --test e2e manners::`. `UNSHED_BIN` names another binary.
 //! `programs::` needs neither root nor the tool: it checks the programs themselves against tracemalloc.
 
+mod allocators;
+mod builds;
 mod churn;
 mod cli;
+mod counts;
 mod doctor;
 mod family;
+mod large;
 mod limits;
 mod manners;
 mod programs;
@@ -15,14 +20,24 @@ mod refusals;
 mod reports;
 mod truth;
 
-use unshed_tests::harness::{Target, Unshed};
+use unshed_tests::harness::{Launch, Target, Unshed};
 use unshed_tests::interpreters::Interpreter;
 use unshed_tests::report::Report;
 use unshed_tests::truth::Truth;
 
 /// The whole way of most tests: start a program, record it, let it go, stop recording, see that the program is unharmed.
 fn record(interpreter: &Interpreter, program: &str, args: &[&str]) -> (Report, Truth) {
-    let mut target = Target::spawn(interpreter, program, &[]);
+    record_launched(Target::on(interpreter), interpreter, program, args)
+}
+
+/// The same for a program that is started in a way of its own.
+fn record_launched(
+    launch: Launch<'_>,
+    interpreter: &Interpreter,
+    program: &str,
+    args: &[&str],
+) -> (Report, Truth) {
+    let mut target = launch.spawn(program, &[]);
     let recording = Unshed::record(target.pid(), args);
     let truth = target.go();
     let report = recording.stop().report();

@@ -4,54 +4,53 @@ use std::process::Command;
 
 use unshed_tests::harness::{Target, program};
 use unshed_tests::interpreters::{any_supported, supported};
-use unshed_tests::truth::{Truth, assert_within_percent};
+use unshed_tests::truth::assert_within_percent;
 
-/// All programs that state a truth about lines or bytes which tracemalloc can see.
-const TRUTHFUL: [&str; 13] = [
-    "leak_new_reference.py",
-    "mutable_default.py",
-    "dict_cache.py",
-    "callback_registry.py",
-    "stored_exceptions.py",
-    "class_list.py",
-    "four_threads.py",
-    "honest.py",
-    "preexisting.py",
-    "many_blocks.py",
-    "deep_recursion.py",
-    "execs.py",
-    "threads_come_and_go.py",
+/// All programs that state a truth about lines or bytes which tracemalloc can see. The first leaks less than it does otherwise:
+/// tracemalloc takes half a minute to tell of a million blocks.
+const TRUTHFUL: [(&str, &str); 15] = [
+    ("leak_new_reference.py", "go 1000 50000"),
+    ("mutable_default.py", "go"),
+    ("dict_cache.py", "go"),
+    ("callback_registry.py", "go"),
+    ("stored_exceptions.py", "go"),
+    ("class_list.py", "go"),
+    ("four_threads.py", "go"),
+    ("honest.py", "go"),
+    ("all_kinds.py", "go"),
+    ("large.py", "go"),
+    ("preexisting.py", "go"),
+    ("many_blocks.py", "go"),
+    ("deep_recursion.py", "go"),
+    ("execs.py", "go"),
+    ("threads_come_and_go.py", "go"),
 ];
 
 #[test]
 fn tracemalloc_agrees_with_every_truth() {
-    for interpreter in supported() {
-        for name in TRUTHFUL {
-            let mut target = Target::spawn_with(interpreter, &["-X", "tracemalloc=1"], name, &[]);
-            let truth = target.go();
-            let traced = Truth::parse(target.ask("tracemalloc"));
-            for (leak, seen) in truth.leaks.iter().zip(&traced.leaks) {
-                assert_within_percent(
-                    seen.blocks,
-                    leak.blocks,
-                    &format!("blocks that tracemalloc sees at {}", leak.place()),
-                );
-                if let (Some(seen), Some(bytes)) = (seen.bytes, leak.bytes) {
-                    assert_within_percent(
-                        seen,
-                        bytes,
-                        &format!("bytes that tracemalloc sees at {}", leak.place()),
-                    );
-                }
+    // The two builds are of one source, so that it is enough to ask the one of half of the programs, the other of the rest.
+    for (number, (name, go)) in TRUTHFUL.into_iter().enumerate() {
+        let interpreter = &supported()[number % supported().len()];
+        let mut target = Target::on(interpreter).option("-Xtracemalloc=1").spawn(name, &[]);
+        let truth = target.tell(go);
+        let traced = target.ask("tracemalloc");
+        for (number, leak) in truth.leaks.iter().enumerate() {
+            let seen = |what| traced["leaks"][number][what].as_u64().expect("tracemalloc counts");
+            let place = leak.place();
+            let told = |what| format!("{what} that tracemalloc sees at {place}");
+            assert_within_percent(seen("blocks"), leak.blocks, &told("blocks"));
+            if !leak.sizes.is_empty() {
+                let asked = leak.sizes.iter().map(|(bytes, blocks)| bytes * blocks).sum();
+                assert_within_percent(seen("bytes"), asked, &told("bytes"));
             }
-            assert!(target.quit().success(), "{name} does not end well");
         }
+        assert!(target.quit().success(), "{name} does not end well on {interpreter}");
     }
 }
 
 #[test]
 fn tracemalloc_agrees_with_the_bytes_of_the_grown_and_shrunk() {
-    let mut target = Target::spawn_with(any_supported(), &["-X", "tracemalloc=1"], "realloc_heavy.py", &[]);
+    let mut target = Target::on(any_supported()).option("-Xtracemalloc=1").spawn("realloc_heavy.py", &[]);
     let truth = target.go();
     let traced =
         target.ask("tracemalloc")["live_bytes"].as_u64().expect("tracemalloc's sum is a whole number");

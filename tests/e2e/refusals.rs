@@ -90,8 +90,7 @@ fn a_version_that_is_not_supported() {
 
 #[test]
 fn a_build_whose_hooks_would_be_incomplete() {
-    let interpreter = debian();
-    let mut target = Target::spawn(&interpreter, "class_list.py", &[]);
+    let mut target = Target::spawn(debian(), "class_list.py", &[]);
     let output = assert_refused_record(target.pid(), &["--hooks", "functions"], 4);
     assert!(
         output.stderr.contains("--incomplete"),

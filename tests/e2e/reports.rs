@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use unshed_tests::harness::{Output, Recording, Scratch, Target, Unshed};
-use unshed_tests::interpreters::any_supported;
+use unshed_tests::interpreters::debian;
 use unshed_tests::report::Report;
 use unshed_tests::truth::Truth;
 
@@ -17,7 +17,7 @@ struct Capture {
 fn capture() -> &'static Capture {
     static CAPTURE: OnceLock<Capture> = OnceLock::new();
     CAPTURE.get_or_init(|| {
-        let mut target = Target::spawn(any_supported(), "dict_cache.py", &[]);
+        let mut target = Target::spawn(debian(), "dict_cache.py", &[]);
         let scratch = Scratch::default();
         let (pid, file) = (target.pid().to_string(), scratch.arg("capture.unshed"));
         let command = Unshed::command(&["record", "-p", &pid, "-o", &file]);

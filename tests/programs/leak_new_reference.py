@@ -19,7 +19,7 @@ def go(value=1000, total=1_000_000):
         handler(value, total // CALLS)
         stage.churn(1)
     # CPython 3.11 asks for sizeof(PyLongObject) = 32 bytes, of which the int uses 28.
-    return stage.truth(stage.leak(MARK, blocks=total, bytes=32 * total, type="int"))
+    return stage.truth(stage.leak(MARK, sizes={32: total}, type="int"))
 
 
 MARK = stage.mark(handler)

@@ -17,7 +17,7 @@ def go():
         decode(COUNT // 100)
         leak_malloc.churn(4096, 100)
         stage.churn(1)
-    return stage.truth(stage.leak(MARK, blocks=COUNT, bytes=SIZE * COUNT))
+    return stage.truth(stage.leak(MARK, sizes={SIZE: COUNT}))
 
 
 MARK = stage.mark(decode)

@@ -11,8 +11,9 @@ def fill(number):
 
 
 def go():
-    stage.amid_churn(COUNT, fill)
-    return stage.truth(stage.leak(MARK, blocks=COUNT + 1, type="bytes"))
+    stage.amid_churn(COUNT, fill, every=200)
+    array = KEPT.__sizeof__() - [].__sizeof__()
+    return stage.truth(stage.leak(MARK, sizes={KEPT[0].__sizeof__(): COUNT, array: 1}, type="bytes"))
 
 
 def free():

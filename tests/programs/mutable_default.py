@@ -6,13 +6,15 @@ COUNT = 20_000
 
 
 def remember(number, seen=[]):
-    seen.append("visit number %d of the day" % number)  # LEAK
+    seen.append("visit number %05d of the day" % number)  # LEAK
     return len(seen)
 
 
 def go():
     stage.amid_churn(COUNT, remember)
-    return stage.truth(stage.leak(MARK, blocks=COUNT + 1, type="str"))  # The list's array is one block more.
+    (seen,) = remember.__defaults__
+    array = seen.__sizeof__() - [].__sizeof__()
+    return stage.truth(stage.leak(MARK, sizes={seen[0].__sizeof__(): COUNT, array: 1}, type="str"))
 
 
 MARK = stage.mark(remember)

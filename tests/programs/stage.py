@@ -2,8 +2,9 @@
 
 A program prints `READY PID`, then obeys the lines that come on stdin: the first word names a command, the others are whole
 numbers, and each command answers with one line of JSON. The end of stdin, or `quit`, ends the program. `go` does what the
-program is for and answers with its truth: {"leaks": [{"function", "file", "line", "blocks", "bytes", "type"}, …], …}, where
-`blocks` counts what the marked line (`# LEAK`) has allocated and nobody has freed.
+program is for and answers with its truth: {"leaks": [{"function", "file", "line", "blocks", "sizes", "type"}, …], …}, where
+`blocks` counts what the marked line (`# LEAK`) has allocated and nobody has freed, and `sizes`, where it is known, says how many of
+them were asked for with how many bytes.
 
 Churn must leave nothing behind, and it must not feed the leak: CPython hands a freed tuple, list, dict or float to the next
 taker without asking the allocator (its freelists), which would charge the leak to the line of the churn. So the marked
@@ -52,9 +53,17 @@ def _line(code, marker):
     return found[0]
 
 
-def leak(marked, blocks, bytes=None, type=None):
-    """One row of the truth: how many blocks a marked line has leaked so far."""
-    return {**marked, "blocks": blocks, "bytes": bytes, "type": type}
+def leak(marked, blocks=None, sizes=(), type=None):
+    """One row of the truth: how many blocks a marked line has leaked so far, or how many of each size ({bytes asked for: blocks})."""
+    sizes = sorted(dict(sizes).items())
+    if blocks is None:
+        blocks = sum(count for _, count in sizes)
+    return {**marked, "blocks": blocks, "sizes": sizes, "type": type}
+
+
+def size_class(asked):
+    """What pymalloc gives for a request: a multiple of 16 bytes; longer ones than 512 bytes are not its own."""
+    return -(-asked // 16) * 16 if asked <= 512 else asked
 
 
 def truth(*leaks, **facts):
@@ -75,7 +84,7 @@ def _traced():
     rows = []
     for row in _last_truth["leaks"]:
         blocks, size = totals.get((row["file"], row["line"]), (0, 0))
-        rows.append({**row, "blocks": blocks, "bytes": size})
+        rows.append({**row, "blocks": blocks, "sizes": [], "bytes": size})
     program = files.get(os.path.abspath(sys.argv[0]), (0, 0))
     return {"leaks": rows, "live_bytes": program[1] - _at_ready}
 

@@ -1,9 +1,21 @@
 //! The CPythons of this machine. Users have others than we: they are found, not assumed, and every test says which it used.
 //! A missing one is a failure with a sentence, never a skipped test.
 
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+use crate::harness::function_in_file;
+
+/// The most bytes that `PyObject_Malloc` has where it only passes on (27 in pyenv's build, 35 at most in any that was looked at);
+/// with the allocator inlined into it, it has 271 and more.
+const PURE_WRAPPER_BYTES: u64 = 64;
+
+/// Prints the version, and the mapped file that has the allocators in it: a libpython's path, or nothing.
+const FACTS: &str = "import platform; print(platform.python_version()); \
+    print(next((line.split()[-1] for line in open('/proc/self/maps') if '/libpython3' in line), ''))";
 
 /// One CPython.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,24 +24,43 @@ pub struct Interpreter {
     pub path: PathBuf,
     /// `3.11.7`.
     pub version: String,
-    /// Whether it was built with `--enable-shared`.
-    pub shared: bool,
+    /// The libpython that it loads, if its allocators are not in the executable itself. Debian's `sysconfig` describes the build of
+    /// its libpython and not that of its static executable, so the mappings are asked.
+    pub library: Option<PathBuf>,
+    /// Whether the allocators were inlined into their callers (PGO and LTO).
+    pub inlined: bool,
+}
+
+impl fmt::Display for Interpreter {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind();
+        let inlined = if self.inlined { ", allocators inlined" } else { "" };
+        write!(to, "CPython {} ({kind}{inlined}) at {}", self.version, self.path.display())
+    }
 }
 
 impl Interpreter {
     /// Looks at an executable.
     fn at(path: &Path) -> Option<Self> {
-        let mut interpreter = Self { path: path.to_owned(), version: String::new(), shared: false };
+        let mut interpreter =
+            Self { path: path.to_owned(), version: String::new(), library: None, inlined: false };
         if !path.exists() {
             return None;
         }
-        let facts = interpreter.ask(
-            "import platform, sysconfig; print(platform.python_version(), sysconfig.get_config_var('Py_ENABLE_SHARED'))",
-        );
-        let (version, shared) = facts.split_once(' ')?;
-        version.clone_into(&mut interpreter.version);
-        interpreter.shared = shared == "1";
+        let facts = interpreter.ask(FACTS);
+        let mut lines = facts.lines();
+        lines.next()?.clone_into(&mut interpreter.version);
+        interpreter.library = lines.next().map(PathBuf::from);
+        let code = interpreter.library.as_deref().unwrap_or(path);
+        let (from, to) = function_in_file(code, "PyObject_Malloc");
+        interpreter.inlined = to - from > PURE_WRAPPER_BYTES;
         Some(interpreter)
+    }
+
+    /// `shared` or `static`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.library.is_some() { "shared" } else { "static" }
     }
 
     /// Runs a line of Python and returns what it prints.
@@ -48,28 +79,55 @@ impl Interpreter {
     }
 }
 
-/// All CPython 3.11 that are shared builds of pyenv: the builds that this version of unshed knows completely.
+/// All CPython 3.11 whose allocators unshed knows completely: the shared builds of pyenv, and Debian's own, whose allocators are
+/// inlined. Both kinds are there.
 ///
 /// # Panics
-/// When there is none.
+/// When one of the kinds is missing; the message says how to get it.
 #[must_use]
 pub fn supported() -> &'static [Interpreter] {
     static FOUND: OnceLock<Vec<Interpreter>> = OnceLock::new();
     FOUND.get_or_init(|| {
         let mut found = of_pyenv("3.11.");
-        found.retain(|interpreter| interpreter.shared);
+        found.retain(|interpreter| interpreter.library.is_some() && !interpreter.inlined);
         assert!(
             !found.is_empty(),
             "the tests need a shared CPython 3.11 of pyenv, and there is none in {:?}: \
              PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.11",
             pyenv_roots()
         );
+        let debian = Interpreter::at(Path::new("/usr/bin/python3.11"));
+        let debian = debian.expect(
+            "the tests need Debian's own CPython 3.11, and there is no /usr/bin/python3.11: \
+             apt-get install python3.11 python3.11-dev",
+        );
+        assert!(debian.inlined, "{debian} does not have its allocators inlined, so it is not Debian's build");
+        found.push(debian);
         say_used(&found);
         found
     })
 }
 
-/// The first of [`supported`], for tests in which the build does not matter.
+/// Runs a test on each of [`supported`]; a failure on one does not keep it from the others, and says on which it was.
+///
+/// # Panics
+/// When the test does, on any of them.
+pub fn on_each(test: impl Fn(&Interpreter)) {
+    let mut failed = Vec::new();
+    for interpreter in supported() {
+        if let Err(why) = catch_unwind(AssertUnwindSafe(|| test(interpreter))) {
+            eprintln!("^^^ that failed on {interpreter}");
+            failed.push((interpreter, why));
+        }
+    }
+    let names: Vec<String> = failed.iter().map(|(interpreter, _)| interpreter.to_string()).collect();
+    if let Some((_, why)) = failed.pop() {
+        eprintln!("failed on: {}", names.join("; "));
+        resume_unwind(why);
+    }
+}
+
+/// A build with whole allocator functions, for tests in which the build does not matter, or has to be of this kind.
 ///
 /// # Panics
 /// When there is none.
@@ -100,23 +158,19 @@ pub fn unsupported() -> &'static [Interpreter] {
     })
 }
 
-/// Debian's own CPython 3.11, whose allocators are inlined into their callers.
+/// A build whose allocators are inlined into their callers, Debian's own: for tests in which the build does not matter, so that
+/// both kinds are used, or has to be of this kind.
 ///
 /// # Panics
 /// When it is missing.
 #[must_use]
-pub fn debian() -> Interpreter {
-    let path = Path::new("/usr/bin/python3.11");
-    let found = Interpreter::at(path)
-        .expect("the tests need Debian's /usr/bin/python3.11: apt-get install python3.11");
-    say_used(std::slice::from_ref(&found));
-    found
+pub fn debian() -> &'static Interpreter {
+    supported().iter().find(|interpreter| interpreter.inlined).expect("`supported` has both kinds")
 }
 
 fn say_used(found: &[Interpreter]) {
     for interpreter in found {
-        let kind = if interpreter.shared { "shared" } else { "static" };
-        eprintln!("using CPython {} ({kind}) at {}", interpreter.version, interpreter.path.display());
+        eprintln!("using {interpreter}");
     }
 }
 

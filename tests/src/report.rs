@@ -21,6 +21,9 @@ pub struct Report {
     /// Added by the trace engine.
     #[serde(default)]
     pub hooks: Option<Hooks>,
+    /// What happened while it traced and a reader must know.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Who was traced.
@@ -69,6 +72,9 @@ pub struct Loss {
 #[expect(missing_docs, reason = "the names are those of the JSON report")]
 pub struct Hooks {
     pub complete: bool,
+    pub points: u64,
+    pub domains: Vec<String>,
+    pub reason: String,
 }
 
 /// One site.
@@ -190,7 +196,7 @@ impl Report {
             assert!(!facts.is_empty(), "the report does not say who was traced: {:?}", self.target);
         }
         self.check_losses();
-        self.check_sites();
+        self.sites.iter().for_each(Site::check);
         self.check_sums();
     }
 
@@ -203,12 +209,6 @@ impl Report {
             );
             let same = self.losses.iter().filter(|other| other.code == loss.code).count();
             assert_eq!(same, 1, "the loss {} is listed twice", loss.code);
-        }
-    }
-
-    fn check_sites(&self) {
-        for site in &self.sites {
-            site.check();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use tracer_common::frame::PyFrame;
 use tracer_common::limits::MAX_DEPTH;
-use tracer_common::walk::{self, Fault, Scratch, UserMemory, WalkEnd};
+use tracer_common::walk::{self, Fault, Scratch, UserMemory, WalkEnd, Wish};
 use tracer_user::symbol::code::{CodeNames, Named};
 use tracer_user::target::layout::Layout;
 use tracer_user::target::layout::v3_11::LAYOUT;
@@ -34,7 +34,13 @@ pub(crate) fn look<M: UserMemory + Bytes + Clone>(
     };
     let mut frames = [PyFrame::default(); MAX_DEPTH];
     let mut scratch = Scratch::default();
-    let walked = walk::walk(memory, &LAYOUT.walk, innermost, max_depth, 7, &mut scratch, &mut frames);
+    let walked = walk::walk(
+        memory,
+        &LAYOUT.walk,
+        Wish { innermost, max_depth, seed: 7, epoch: 0 },
+        &mut scratch,
+        &mut frames,
+    );
     let frames = frames[..walked.depth as usize].to_vec();
     let mut names = CodeNames::new(memory.clone(), &LAYOUT);
     let named = frames.iter().map(|frame| names.name(frame)).collect();
@@ -53,7 +59,7 @@ fn innermost(
     let interpreter = memory.read_u64(runtime + threads.runtime_interpreters_head)?;
     let mut slot = interpreter.checked_add(threads.interpreter_threads_head).ok_or(Fault)?;
     for _ in 0..THREADS {
-        match walk::innermost(memory, &layout.walk, slot, tid)? {
+        match walk::innermost(memory, &layout.walk, slot, || tid, &mut 0)? {
             0 => {}
             frame => return Ok(Some(frame)),
         }

@@ -38,7 +38,9 @@ pub mod work {
     pub const SITES: u32 = 2;
     /// Live blocks are remembered.
     pub const BLOCKS: u32 = 4;
-    /// Everything.
+    /// Every free is seen, so what was read of a code object is right until its block is freed.
+    pub const REMEMBER_CODE: u32 = 8;
+    /// Everything that a hit is for.
     pub const ALL: u32 = STACKS | SITES | BLOCKS;
 }
 
@@ -49,6 +51,10 @@ pub struct ProcessState {
     /// Address of the word that points at the current thread state. The loader writes it for a process that runs already;
     /// for a process that has not yet mapped its interpreter, the first hit computes it from its own address.
     pub tstate_slot: u64,
+    /// The target's process id as the kernel's own namespace has it; 0 until the first hit has learnt it.
+    pub kernel_tgid: u32,
+    /// Changes whenever a block is freed that may have been a code object; never 0.
+    pub code_epoch: u32,
 }
 
-const _: () = assert!(size_of::<ProcessState>() == 8);
+const _: () = assert!(size_of::<ProcessState>() == 16);

@@ -33,6 +33,8 @@ pub enum Role {
     FastFree = 12,
     /// Entry of `allocate_from_new_pool`; its return gives a block whose size the pool's header tells.
     NewPool = 13,
+    /// Return of `allocate_from_new_pool`: counted for itself, and else as [`Role::Return`].
+    NewPoolReturn = 14,
 }
 
 impl Role {
@@ -53,6 +55,7 @@ impl Role {
             11 => Some(Self::FastAlloc),
             12 => Some(Self::FastFree),
             13 => Some(Self::NewPool),
+            14 => Some(Self::NewPoolReturn),
             _ => None,
         }
     }
@@ -62,19 +65,21 @@ impl Role {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HitKind {
-    /// Hits of probed instructions.
+    /// Hits of probed instructions but those of pymalloc's fast paths.
     Entry = 0,
     /// Hits of function returns.
     Return = 1,
-    /// Blocks that pymalloc handed out.
+    /// Hits of fast paths that hand out a block.
     PoolAlloc = 2,
-    /// Blocks that pymalloc took back.
+    /// Hits of fast paths that take one back.
     PoolFree = 3,
+    /// Blocks that the slow path handed out; its hits are among the entries and returns.
+    NewPoolBlock = 4,
 }
 
 impl HitKind {
     /// Rows of the counter.
-    pub const ROWS: u32 = 4;
+    pub const ROWS: u32 = 5;
 }
 
 /// A general purpose register of x86-64, numbered as the instruction encoding numbers them.
@@ -200,7 +205,7 @@ impl Hook {
             block_from: BlockFrom::Register as u8,
             size_from: SizeFrom::Register as u8,
             caller_from: CallerFrom::Stack as u8,
-            returns: matches!(role, Role::Return | Role::IntReturn) as u8,
+            returns: matches!(role, Role::Return | Role::IntReturn | Role::NewPoolReturn) as u8,
             entry_words: 0,
             caller_words: 0,
             size_bytes: 0,
@@ -257,7 +262,7 @@ mod tests {
         for code in 0..=u8::MAX {
             assert!(Role::from_code(code).is_none_or(|role| role as u8 == code));
         }
-        assert_eq!(Role::from_code(13), Some(Role::NewPool));
+        assert_eq!(Role::from_code(14), Some(Role::NewPoolReturn));
         for (number, register) in Register::ALL.into_iter().enumerate() {
             assert_eq!(register as usize, number);
         }

@@ -30,11 +30,14 @@ pub const RING_BYTES: u32 = 4 << 20;
 /// Probe points of one trace: three per inlined allocation of the largest build seen (254 in Debian's 3.13) and room for ten times as many.
 pub const MAX_HOOKS: u32 = 8192;
 
+/// Bits of the set of addresses at which code objects were seen, 128 KiB; with 10,000 code objects one free in a hundred is taken for one of theirs.
+pub const CODE_BITS: u32 = 1 << 20;
+
 /// Calls of `allocate_from_new_pool` that are known by their return address.
 pub const MAX_SLOW_CALLS: u32 = 4096;
 
-/// Bytes of one interpreter frame that the walk reads at once, at most; the layout says how many and from where.
-pub const FRAME_CHUNK: usize = 96;
+/// Bytes of interpreter frames that the walk reads at once, at most: some twenty frames.
+pub const FRAME_WINDOW: usize = 4096;
 
 /// Bytes of a code object that are its fingerprint: its first line, its variable counts and the addresses of its names.
 pub const CODE_CHUNK: usize = 64;
@@ -45,4 +48,4 @@ pub const LIFETIME_BUCKETS: usize = 64;
 const _: () = assert!(DEFAULT_DEPTH as usize <= MAX_DEPTH);
 const _: () = assert!(DEFAULT_BLOCKS <= MAX_BLOCKS);
 const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(65_536));
-const _: () = assert!(FRAME_CHUNK.is_multiple_of(8) && CODE_CHUNK.is_multiple_of(8));
+const _: () = assert!(FRAME_WINDOW.is_power_of_two() && CODE_CHUNK.is_multiple_of(8));

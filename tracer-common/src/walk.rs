@@ -6,7 +6,13 @@
 
 use crate::frame::{PyFrame, fingerprint, finish, mix};
 use crate::layout::PyLayout;
-use crate::limits::{CODE_CHUNK, FRAME_CHUNK, MAX_DEPTH};
+use crate::limits::{CODE_CHUNK, FRAME_WINDOW, MAX_DEPTH};
+
+/// Frames side by side are not further apart than this, in bytes: the largest is as long as its function's variables and stack.
+const MAX_GAP: u64 = 2048;
+
+/// The longest stretch of frames that is taken for one, in bytes.
+const MAX_SPAN: u64 = 256 << 10;
 
 /// The page could not be read. A value, not an error: user space may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,25 +26,66 @@ pub trait UserMemory {
     /// [`Fault`] when the address cannot be read without waiting.
     fn word(&self, address: u64) -> Result<u64, Fault>;
 
-    /// Fills the first `len` bytes of `out`; `len` is at most the size of `out`.
+    /// Fills the first `len` bytes of `out`, whose size is a power of two. In the kernel `len` must be less than that.
     ///
     /// # Errors
     /// [`Fault`] when any of the bytes cannot be read without waiting.
     fn fill<const WORDS: usize>(&self, address: u64, len: u32, out: &mut [u64; WORDS]) -> Result<(), Fault>;
+
+    /// Fills all of `out`.
+    ///
+    /// # Errors
+    /// As [`UserMemory::fill`].
+    fn whole<const WORDS: usize>(&self, address: u64, out: &mut [u64; WORDS]) -> Result<(), Fault> {
+        self.fill(address, (WORDS * 8) as u32, out)
+    }
+
+    /// Is told before the identity of the code object at this address is read, to be remembered.
+    fn code_read(&self, address: u64) {
+        let _ = address;
+    }
 }
 
-/// Room for the reads of one step. In the kernel it lies in the thread's map entry, because a program's own stack must stay
-/// under 64 bytes (facts/ebpf.md §2.6).
+/// Room for a walk, and what it remembers for the next one of the same thread. In the kernel it lies in the thread's map entry, because a program's own
+/// stack must stay under 64 bytes (facts/ebpf.md §2.6).
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Scratch {
-    /// The head of an interpreter frame.
-    pub frame: [u64; FRAME_CHUNK / 8],
+    /// A stretch of the thread's frames. Frames of Python-to-Python calls lie side by side (`Include/internal/pycore_frame.h`, `_PyThreadState_PushFrame`), so one
+    /// read brings many.
+    pub window: [u64; FRAME_WINDOW / 8],
+    /// The address of the window's first byte, and how many were read.
+    pub window_at: u64,
+    /// See `window_at`.
+    pub window_len: u64,
+    /// Bytes from the window's first to the frame that is looked at.
+    pub inside: u64,
+    /// The lowest frame that lay side by side with the innermost one in the last walk; 0 when unknown. A guess, of use only to read more at once.
+    pub floor: u64,
+    /// The thread state that was last found to be this thread's.
+    pub tstate: u64,
     /// The identity bytes of a code object.
     pub code: [u64; CODE_CHUNK / 8],
+    /// For each frame of the last walk's record: the epoch in which its fingerprint was read.
+    pub epochs: [u32; MAX_DEPTH],
 }
 
-const _: () = assert!(size_of::<Scratch>() == FRAME_CHUNK + CODE_CHUNK);
+const _: () = assert!(size_of::<Scratch>() == FRAME_WINDOW + 40 + CODE_CHUNK + 4 * MAX_DEPTH);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            window: [0; FRAME_WINDOW / 8],
+            window_at: 0,
+            window_len: 0,
+            inside: 0,
+            floor: 0,
+            tstate: 0,
+            code: [0; CODE_CHUNK / 8],
+            epochs: [0; MAX_DEPTH],
+        }
+    }
+}
 
 /// How a walk ended. The discriminants cross the fence.
 #[repr(u32)]
@@ -70,7 +117,8 @@ impl WalkEnd {
 /// The innermost frame of the thread that runs now, or 0 if the thread state is not that thread's.
 ///
 /// `tstate_slot` is the address of `_PyRuntime.gilstate.tstate_current`, which names the holder of the GIL; a thread without
-/// the GIL would read a stranger's stack there, so the thread state's `native_thread_id` must be `tid`, the caller's id in its own PID namespace.
+/// the GIL would read a stranger's stack there, so the thread state's `native_thread_id` must be what `tid` says, the caller's id in its own PID namespace. `known` is a
+/// thread state that was this thread's before, or 0; it becomes the one that was found, and spares the question.
 ///
 /// # Errors
 /// [`Fault`] when a page on the way cannot be read.
@@ -79,14 +127,21 @@ pub fn innermost<M: UserMemory>(
     memory: &M,
     layout: &PyLayout,
     tstate_slot: u64,
-    tid: u32,
+    tid: impl FnOnce() -> u32,
+    known: &mut u64,
 ) -> Result<u64, Fault> {
     if tstate_slot == 0 {
         return Ok(0);
     }
     let tstate = memory.word(tstate_slot)?;
-    if tstate == 0 || memory.word(tstate.wrapping_add(layout.tstate_native_thread_id as u64))? != tid as u64 {
+    if tstate == 0 {
         return Ok(0);
+    }
+    if tstate != *known {
+        if memory.word(tstate.wrapping_add(layout.tstate_native_thread_id as u64))? != tid() as u64 {
+            return Ok(0);
+        }
+        *known = tstate;
     }
     let cframe = memory.word(tstate.wrapping_add(layout.tstate_cframe as u64))?;
     if cframe == 0 {
@@ -95,41 +150,82 @@ pub fn innermost<M: UserMemory>(
     memory.word(cframe.wrapping_add(layout.cframe_current_frame as u64))
 }
 
-/// One step: reads the frame at `address` into `scratch`, its identity into `out`, and returns the caller's frame (0 at the end).
-///
-/// A code object that cannot be read still gives a frame, marked [`PyFrame::FAULTED`]: its address is known, and user space can read it later.
+/// Makes the frame at `address` lie in the window, and gives its place there in words.
 ///
 /// # Errors
-/// [`Fault`] when the frame itself cannot be read.
+/// [`Fault`] when it cannot be read.
 #[inline(always)]
-pub fn step<M: UserMemory>(
+fn bring<M: UserMemory>(
     memory: &M,
     layout: &PyLayout,
     address: u64,
     scratch: &mut Scratch,
-    out: &mut PyFrame,
-) -> Result<u64, Fault> {
-    memory.fill(address.wrapping_add(layout.frame_at as u64), layout.frame_len, &mut scratch.frame)?;
-    let code = field(&scratch.frame, layout.frame_code);
-    let instr = field(&scratch.frame, layout.frame_instr);
-    let entry = field(&scratch.frame, layout.frame_entry_word) >> (layout.frame_entry_shift & 63);
-    out.code = code;
-    out.instr_bytes = instr.wrapping_sub(code.wrapping_add(layout.code_bytecode as u64)) as i32;
-    out.flags = (entry & 1) as u32 * PyFrame::ENTRY;
-    out.fingerprint = 0;
-    if memory.fill(code.wrapping_add(layout.code_at as u64), CODE_CHUNK as u32, &mut scratch.code).is_ok() {
-        out.fingerprint = fingerprint(&scratch.code);
-    } else {
-        out.flags |= PyFrame::FAULTED;
+) -> Result<usize, Fault> {
+    let begin = address.wrapping_add(layout.frame_at as u64);
+    let len = layout.frame_len as u64;
+    let mut inside = begin.wrapping_sub(scratch.window_at);
+    if inside >= FRAME_WINDOW as u64 || inside + len > scratch.window_len {
+        // What lies below is read along, as far as it was frames the last time.
+        let below = address.wrapping_sub(scratch.floor);
+        inside = 0;
+        if scratch.floor != 0 && below < MAX_SPAN {
+            let room = FRAME_WINDOW as u64 - 8 - len;
+            inside = if below < room { below } else { room };
+        }
+        scratch.window_at = begin.wrapping_sub(inside);
+        scratch.window_len = inside + len;
+        if memory.fill(scratch.window_at, (inside + len) as u32, &mut scratch.window).is_err() {
+            // The guess was wrong, or there is nothing: this frame alone, then.
+            scratch.floor = 0;
+            scratch.window_at = begin;
+            scratch.window_len = len;
+            inside = 0;
+            memory.fill(begin, len as u32, &mut scratch.window)?;
+        }
     }
-    Ok(field(&scratch.frame, layout.frame_previous))
+    // Through memory, because the verifier follows the ways that lead here as one only if it cannot tell them apart.
+    scratch.inside = inside;
+    let scratch = core::hint::black_box(scratch);
+    Ok((scratch.inside / 8) as usize & (FRAME_WINDOW / 8 - 1))
 }
 
-/// The word at a byte offset of the frame's chunk. The offset is the loader's, but the verifier must see that it is inside.
+/// One step: takes the frame at `place` of the window into `out`, and returns the caller's frame (0 at the end). `trusted`: the fingerprint that `out`
+/// has of the same code object is still right.
+///
+/// A code object that cannot be read still gives a frame, marked [`PyFrame::FAULTED`]: its address is known, and user space can read it later.
 #[inline(always)]
-fn field(chunk: &[u64; FRAME_CHUNK / 8], offset: u32) -> u64 {
-    let index = (offset / 8) as usize;
-    if index < chunk.len() { chunk[index] } else { 0 }
+fn step<M: UserMemory>(
+    memory: &M,
+    layout: &PyLayout,
+    place: usize,
+    trusted: bool,
+    scratch: &mut Scratch,
+    out: &mut PyFrame,
+) -> u64 {
+    let code = field(&scratch.window, place, layout.frame_code);
+    let instr = field(&scratch.window, place, layout.frame_instr);
+    let entry = field(&scratch.window, place, layout.frame_entry_word) >> (layout.frame_entry_shift & 63);
+    let known = trusted && out.code == code && out.flags & PyFrame::FAULTED == 0;
+    out.instr_bytes = instr.wrapping_sub(code.wrapping_add(layout.code_bytecode as u64)) as i32;
+    out.flags = (entry & 1) as u32 * PyFrame::ENTRY;
+    if !known {
+        out.code = code;
+        out.fingerprint = 0;
+        memory.code_read(code);
+        if memory.whole(code.wrapping_add(layout.code_at as u64), &mut scratch.code).is_ok() {
+            out.fingerprint = fingerprint(&scratch.code);
+        } else {
+            out.flags |= PyFrame::FAULTED;
+        }
+    }
+    field(&scratch.window, place, layout.frame_previous)
+}
+
+/// The word at a byte offset of the frame at `place`. Both are the loader's or ours and never reach past the window, but the verifier must see it.
+#[inline(always)]
+fn field(window: &[u64; FRAME_WINDOW / 8], place: usize, offset: u32) -> u64 {
+    let index = (place + (offset / 8) as usize) & (FRAME_WINDOW / 8 - 1);
+    window[index]
 }
 
 /// Adds a frame to a stack's hash.
@@ -150,42 +246,61 @@ pub struct Walked {
     pub id: u64,
 }
 
-/// Walks from the frame at `innermost` outwards, at most `max_depth` frames (and never more than [`MAX_DEPTH`]).
+/// What a walk is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// The innermost frame.
+    pub innermost: u64,
+    /// Frames to take at most, and never more than [`MAX_DEPTH`].
+    pub max_depth: u32,
+    /// What the site's id begins from: domain and native caller.
+    pub seed: u64,
+    /// A number that changes whenever a code object may have died; fingerprints of the same epoch are not read again. 0: always read.
+    pub epoch: u32,
+}
+
+/// Walks from the innermost frame outwards. `frames` may hold the frames of the last walk with the same `scratch`: what is still right of them is kept.
 #[inline(always)]
 pub fn walk<M: UserMemory>(
     memory: &M,
     layout: &PyLayout,
-    innermost: u64,
-    max_depth: u32,
-    seed: u64,
+    wish: Wish,
     scratch: &mut Scratch,
     frames: &mut [PyFrame; MAX_DEPTH],
 ) -> Walked {
-    let mut hash = mix(0, seed);
-    let mut address = innermost;
+    let mut hash = mix(0, wish.seed);
+    let mut address = wish.innermost;
     let mut depth = 0;
     let mut end = WalkEnd::Complete;
+    let mut floor = wish.innermost;
+    // The target has run since: what was read then is read anew.
+    scratch.window_len = 0;
     while depth < MAX_DEPTH {
         if address == 0 {
             break;
         }
-        if depth as u32 >= max_depth {
+        if depth as u32 >= wish.max_depth {
             end = WalkEnd::Truncated;
             break;
         }
-        match step(memory, layout, address, scratch, &mut frames[depth]) {
-            Ok(previous) => address = previous,
-            Err(Fault) => {
-                end = WalkEnd::Fault;
-                break;
-            }
-        }
+        let Ok(place) = bring(memory, layout, address, scratch) else {
+            end = WalkEnd::Fault;
+            break;
+        };
+        let trusted = wish.epoch != 0 && scratch.epochs[depth] == wish.epoch;
+        let previous = step(memory, layout, place, trusted, scratch, &mut frames[depth]);
+        scratch.epochs[depth] = wish.epoch;
         hash = mix_frame(hash, &frames[depth]);
         depth += 1;
+        if address.wrapping_sub(previous) < MAX_GAP && floor == address {
+            floor = previous;
+        }
+        address = previous;
     }
     if depth == MAX_DEPTH && address != 0 {
         end = WalkEnd::Truncated;
     }
+    scratch.floor = floor;
     Walked { depth: depth as u32, end, id: finish(hash) }
 }
 

@@ -2,14 +2,15 @@
 
 use tracer_common::block::Block;
 use tracer_common::config::{TraceConfig, work};
-use tracer_common::hook::{HitKind, Role};
+use tracer_common::hook::Role;
 use tracer_common::loss::Loss;
+use tracer_common::site::SiteTotals;
 use tracer_common::walk::UserMemory;
 
-use crate::hit::{Hit, count};
+use crate::hit::Hit;
 use crate::inflight::{self, Thread};
 use crate::loss::{add, lose, now_ns};
-use crate::maps::{BLOCKS, SITES};
+use crate::maps::BLOCKS;
 use crate::user_memory::HitMemory;
 use crate::{fast, free, resize};
 
@@ -36,7 +37,6 @@ pub fn end(thread: &mut Thread, hit: &Hit<'_>, config: &TraceConfig, result: u64
             // No loss: the fast path turns to the raw allocator now.
             return None;
         }
-        count(HitKind::PoolAlloc);
         thread.size_bytes = fast::new_pool_bytes(thread.size_bytes, address, config);
     }
     if address == 0 {
@@ -48,7 +48,12 @@ pub fn end(thread: &mut Thread, hit: &Hit<'_>, config: &TraceConfig, result: u64
 
 /// Enters a new block into the books.
 #[inline(always)]
-pub fn born(thread: &mut Thread, config: &TraceConfig, site: u64, address: u64) {
+pub fn born(
+    thread: &mut Thread,
+    config: &TraceConfig,
+    (site, totals): (u64, Option<*mut SiteTotals>),
+    address: u64,
+) {
     thread.int_site = site;
     thread.block =
         Block { site, birth_ns: now_ns(), size_and_domain: Block::pack(thread.size_bytes, thread.domain) };
@@ -58,9 +63,7 @@ pub fn born(thread: &mut Thread, config: &TraceConfig, site: u64, address: u64) 
     {
         return;
     }
-    if config.work & work::SITES != 0
-        && let Some(totals) = SITES.get_ptr_mut(site)
-    {
+    if let Some(totals) = totals {
         // SAFETY: sites are never removed while a trace runs; the fields are added to atomically.
         unsafe {
             add(&raw mut (*totals).allocated_bytes, thread.block.size_bytes());

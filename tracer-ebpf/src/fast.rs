@@ -2,13 +2,14 @@
 //! them, `allocate_from_new_pool`, whose return is waited for.
 
 use tracer_common::config::TraceConfig;
-use tracer_common::hook::{BlockFrom, HitKind, SizeFrom, SlowCall};
+use tracer_common::hook::{BlockFrom, SizeFrom, SlowCall};
 use tracer_common::loss::Loss;
 use tracer_common::walk::UserMemory;
 
+use crate::code;
 use crate::free::{account, take};
-use crate::hit::{Birth, Hit, caller, count};
-use crate::inflight::{self, Thread};
+use crate::hit::{Hit, caller};
+use crate::inflight::{self, Birth, Thread};
 use crate::loss::lose;
 use crate::maps::{PROCESS, SLOW_CALLS};
 use crate::user_memory::HitMemory;
@@ -25,8 +26,7 @@ const DEBUG_PREFIX: u64 = 16;
 
 /// A block is handed out. `None` if a call in flight owns it.
 #[inline(always)]
-pub fn alloc(hit: &Hit<'_>, config: &TraceConfig, a: u64, b: u64) -> Option<(&'static mut Thread, Birth)> {
-    count(HitKind::PoolAlloc);
+pub fn alloc(hit: &Hit<'_>, config: &TraceConfig, a: u64, b: u64) -> Option<&'static mut Thread> {
     let thread = inflight::thread(hit.tid)?;
     if inflight::owned(thread, hit) {
         return None;
@@ -39,17 +39,18 @@ pub fn alloc(hit: &Hit<'_>, config: &TraceConfig, a: u64, b: u64) -> Option<(&'s
         b
     };
     thread.domain = hit.hook.domain;
-    Some((thread, Birth { address: a, caller: caller(hit), domain: hit.hook.domain }))
+    thread.birth = Birth { address: a, caller: caller(hit), domain: u32::from(hit.hook.domain), is_int: 0 };
+    Some(thread)
 }
 
 /// A block is taken back. pymalloc runs under the GIL: no other thread can be given it before this hit is over.
 #[inline(always)]
-pub fn free(hit: &Hit<'_>, a: u64) {
-    count(HitKind::PoolFree);
+pub fn free(hit: &Hit<'_>, config: &TraceConfig, a: u64) {
     let mut address = a;
     if hit.hook.block_from == BlockFrom::Freeblock as u8 {
         address = HitMemory.word(a.wrapping_add(FREEBLOCK)).unwrap_or(0);
     }
+    code::freed(address, config);
     if take(address, account) {
         return;
     }

@@ -1,9 +1,11 @@
 //! The death of a block: its entry is copied, then deleted, then subtracted from its own site.
 
 use tracer_common::block::Block;
+use tracer_common::config::TraceConfig;
 use tracer_common::loss::Loss;
 use tracer_common::site::lifetime_bucket;
 
+use crate::code;
 use crate::hit::Hit;
 use crate::inflight;
 use crate::loss::{add, add_u32, lose, now_ns};
@@ -14,10 +16,11 @@ const PYMALLOC_LARGEST_BYTES: u64 = 512;
 
 /// A call of `free(address)`. The entry must go before the allocator has the block back: a moment later the address may be another thread's.
 #[inline(always)]
-pub fn free(hit: &Hit<'_>, address: u64) {
+pub fn free(hit: &Hit<'_>, config: &TraceConfig, address: u64) {
     if address == 0 {
         return;
     }
+    code::freed(address, config);
     let mut size_bytes = u64::MAX;
     let known = take(address, |block| {
         size_bytes = block.size_bytes();

@@ -12,7 +12,7 @@ use tracer_common::event::EventKind;
 use tracer_common::hook::{CallerFrom, HitKind, Hook, Role};
 use tracer_common::walk::UserMemory;
 
-use crate::inflight::Thread;
+use crate::inflight::{Birth, Thread};
 use crate::loss::add;
 use crate::maps::{CONFIG, HITS, HOOKS, NOWHERE, PROCESS};
 use crate::user_memory::HitMemory;
@@ -43,7 +43,7 @@ const HAND_OVER: u32 = 0x756e_7368;
 /// One hit that counts.
 #[derive(Clone, Copy)]
 pub struct Hit<'m> {
-    /// The thread's id inside the target's PID namespace.
+    /// The thread's id in the kernel's own namespace.
     pub tid: u32,
     /// What the probe point says of itself.
     pub hook: &'m Hook,
@@ -55,16 +55,6 @@ pub struct Hit<'m> {
     pub stack: u64,
     /// The probed instruction.
     pub ip: u64,
-}
-
-/// A block that is born: where, and what the stack is walked for.
-pub struct Birth {
-    /// Its address; 0 for a call of `PyLong_FromLong` that allocated nothing.
-    pub address: u64,
-    /// Who asked for it.
-    pub caller: u64,
-    /// Its domain's code.
-    pub domain: u8,
 }
 
 /// A hit, at an instruction or at a return.
@@ -83,45 +73,46 @@ pub fn hit<C: EbpfContext>(ctx: &C) {
     let b = register(regs, hit.hook.b);
     // SAFETY: as above.
     let settings = unsafe { &*config };
-    let (thread, birth) = match role {
+    let thread = match role {
         Role::FastAlloc => match fast::alloc(&hit, settings, a, b) {
-            Some(found) => found,
+            Some(thread) => thread,
             None => return,
         },
-        Role::FastFree => return fast::free(&hit, a),
+        Role::FastFree => return fast::free(&hit, settings, a),
         Role::NewPool => return fast::new_pool(&hit, |number| register(regs, number)),
         Role::Malloc => return inflight::begin(&hit, a, 0),
         // A product that wraps is refused by every calloc: its size is never used.
         Role::Calloc => return inflight::begin(&hit, a.wrapping_mul(b), 0),
-        Role::Realloc => return resize::begin(&hit, a, b),
-        Role::Free => return free::free(&hit, a),
+        Role::Realloc => return resize::begin(&hit, settings, a, b),
+        Role::Free => return free::free(&hit, settings, a),
         Role::AlignedAlloc => return inflight::begin(&hit, b, 0),
         Role::PosixMemalign => return inflight::begin(&hit, b, a),
         Role::IntFromLong => return ints::begin(&hit, a as i64),
         Role::Finalize => return process::disarm(config, EventKind::Finalize),
-        Role::Return | Role::IntReturn => match returned(&hit, role, settings, a) {
-            Some(found) => found,
+        Role::Return | Role::IntReturn | Role::NewPoolReturn => match returned(&hit, role, settings, a) {
+            Some(thread) => thread,
             None => return,
         },
     };
-    // The stack is walked in one place only: the verifier follows each copy of the walk for itself.
-    let site = stack::site(thread, hit.tid, settings, birth.domain, birth.caller);
+    // The stack is walked in one place only, and what differs between the ways that lead here lies in memory: the verifier follows each way for itself
+    // through the whole walk, unless it cannot tell them apart.
+    let thread = core::hint::black_box(thread);
+    let site = stack::site(thread, settings);
+    let birth = thread.birth;
     if birth.address != 0 {
         alloc::born(thread, settings, site, birth.address);
     }
-    if role == Role::IntReturn {
-        ints::count(thread, site);
+    if birth.is_int == 1 {
+        ints::count(thread, site.0);
     }
 }
 
 /// The return of an allocating function, or of `PyLong_FromLong`.
 #[inline(always)]
-fn returned(
-    hit: &Hit<'_>,
-    role: Role,
-    config: &TraceConfig,
-    result: u64,
-) -> Option<(&'static mut Thread, Birth)> {
+fn returned(hit: &Hit<'_>, role: Role, config: &TraceConfig, result: u64) -> Option<&'static mut Thread> {
+    if role == Role::NewPoolReturn && result != 0 {
+        count(HitKind::NewPoolBlock);
+    }
     let thread = inflight::thread(hit.tid)?;
     if role == Role::IntReturn {
         let site = ints::end(thread, hit)?;
@@ -129,12 +120,13 @@ fn returned(
             ints::count(thread, site);
             return None;
         }
-        let caller = thread.int_caller;
-        return Some((thread, Birth { address: 0, caller, domain: Domain::Object as u8 }));
+        thread.birth =
+            Birth { address: 0, caller: thread.int_caller, domain: Domain::Object as u32, is_int: 1 };
+        return Some(thread);
     }
     let address = alloc::end(thread, hit, config, result)?;
-    let (caller, domain) = (thread.caller, thread.domain);
-    Some((thread, Birth { address, caller, domain }))
+    thread.birth = Birth { address, caller: thread.caller, domain: u32::from(thread.domain), is_int: 0 };
+    Some(thread)
 }
 
 /// Decides whether a hit counts, and counts it.
@@ -149,10 +141,19 @@ fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig) -> Option<Hit<'static>>
     if armed != 1 {
         return None;
     }
-    let tid = process::target_tid(config)?;
+    let state = PROCESS.get_ptr_mut(0)?;
+    let tid = process::target_thread(config, state)?;
     // SAFETY: the helper only reads the context.
     let hook = HOOKS.get(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) } as u32)?;
-    count(if hook.returns == 1 { HitKind::Return } else { HitKind::Entry });
+    count(if hook.returns == 1 {
+        HitKind::Return
+    } else if hook.role == Role::FastAlloc as u8 {
+        HitKind::PoolAlloc
+    } else if hook.role == Role::FastFree as u8 {
+        HitKind::PoolFree
+    } else {
+        HitKind::Entry
+    });
     Some(Hit { tid, hook, domain: hook.domain(), sp: 0, stack: 0, ip: 0 })
 }
 

@@ -14,6 +14,20 @@ use crate::hit::{Hit, caller};
 use crate::loss::lose;
 use crate::maps::{BLOCKS, EMPTY_THREAD, THREADS};
 
+/// What a stack is walked for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Birth {
+    /// The address of the block that is born; 0 for a call of `PyLong_FromLong` that allocated nothing.
+    pub address: u64,
+    /// Who asked for it.
+    pub caller: u64,
+    /// Its domain's code.
+    pub domain: u32,
+    /// 1 for a call of `PyLong_FromLong` that allocated nothing.
+    pub is_int: u32,
+}
+
 /// What is remembered per thread. Only the thread's own hits touch it, and a thread is in one hit at a time: it is private without a lock,
 /// unlike per-CPU room, which a preempted hit would share (facts/ebpf.md §2.6).
 #[repr(C)]
@@ -50,13 +64,15 @@ pub struct Thread {
     pub int_caller: u64,
     /// The block that is about to be inserted.
     pub block: Block,
+    /// What the stack is walked for now.
+    pub birth: Birth,
     /// Room for the walk.
     pub scratch: Scratch,
     /// The stack, as it will be sent.
     pub record: StackRecord,
 }
 
-const _: () = assert!(size_of::<Thread>() == 128 + size_of::<Scratch>() + size_of::<StackRecord>());
+const _: () = assert!(size_of::<Thread>() == 152 + size_of::<Scratch>() + size_of::<StackRecord>());
 
 /// The entry of the current thread, made if need be.
 #[inline(always)]

@@ -9,6 +9,7 @@
 mod maps;
 mod hit;
 mod fast;
+mod code;
 mod inflight;
 mod alloc;
 mod free;

@@ -73,6 +73,10 @@ pub static POINT_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_HOOK
 #[map]
 pub static HOOKS: Array<Hook> = Array::with_max_entries(MAX_HOOKS, 0);
 
+/// Addresses at which code objects were seen, as a set of bits; a free of one of them ends what was remembered of code objects.
+#[map]
+pub static CODE_BITS: Array<u64> = Array::with_max_entries(tracer_common::limits::CODE_BITS / 64, 0);
+
 /// The calls of `allocate_from_new_pool`, by return address. Written by the loader before anything is attached.
 #[map]
 pub static SLOW_CALLS: HashMap<SlowCallKey, SlowCall> =

@@ -1,11 +1,28 @@
 //! Whose hit this is, and what becomes of the process: threads that end, images that are replaced.
 
 use aya_ebpf::bindings::bpf_pidns_info;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_get_ns_current_pid_tgid;
-use tracer_common::config::TraceConfig;
+use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::event::{EventHead, EventKind};
 
-use crate::maps::{CONFIG, RING, THREADS};
+use crate::maps::{CONFIG, PROCESS, RING, THREADS};
+
+/// Whether the current thread belongs to the target, and its id in the kernel's own namespace. The question is asked in the target's namespace
+/// once, and answered by a comparison from then on.
+#[inline(always)]
+pub fn target_thread(config: &TraceConfig, state: *mut ProcessState) -> Option<u32> {
+    let both = bpf_get_current_pid_tgid();
+    let tgid = (both >> 32) as u32;
+    // SAFETY: the pointer came from the map; the field is one aligned word, and every hit of the target writes the same value.
+    unsafe {
+        if (&raw const (*state).kernel_tgid).read_volatile() != tgid {
+            target_tid(config)?;
+            (&raw mut (*state).kernel_tgid).write_volatile(tgid);
+        }
+    }
+    Some(both as u32)
+}
 
 /// The current thread's id inside the target's PID namespace, if it belongs to the target.
 ///
@@ -29,9 +46,10 @@ pub fn target_tid(config: &TraceConfig) -> Option<u32> {
 /// Forgets a thread that ends, so that the map of threads holds only living ones.
 #[inline(always)]
 pub fn thread_exits() {
-    if let Some(config) = CONFIG.get(0)
-        && let Some(tid) = target_tid(config)
+    if let Some(state) = PROCESS.get(0)
+        && state.kernel_tgid == (bpf_get_current_pid_tgid() >> 32) as u32
     {
+        let tid = bpf_get_current_pid_tgid() as u32;
         // A thread that never allocated has no entry; that is no loss.
         let _ = THREADS.remove(tid);
     }

@@ -1,23 +1,26 @@
 //! `realloc` in its four cases: grow, shrink, move, fail. The old block is taken out of the map at entry, because another thread may be
 //! given its address before the call returns, and is put back if the call fails.
 
+use tracer_common::config::TraceConfig;
 use tracer_common::domain::Domain;
 use tracer_common::loss::Loss;
 
-use crate::free;
 use crate::hit::Hit;
 use crate::inflight::{self, Thread};
 use crate::loss::lose;
+use crate::{code, free};
 
 /// The entry of `realloc(old, size_bytes)`.
 #[inline(always)]
-pub fn begin(hit: &Hit<'_>, old: u64, size_bytes: u64) {
+pub fn begin(hit: &Hit<'_>, config: &TraceConfig, old: u64, size_bytes: u64) {
     let Some(thread) = inflight::thread(hit.tid) else { return };
     if !inflight::claim(thread, hit) {
         return;
     }
     thread.size_bytes = size_bytes;
     thread.old = old;
+    // The block may move, and leave its place to another.
+    code::freed(old, config);
     if old != 0 && free::take(old, |block| thread.old_block = *block) {
         thread.old_known = 1;
     }

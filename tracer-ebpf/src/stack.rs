@@ -3,32 +3,38 @@
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use aya_log_ebpf::debug;
 use tracer_common::config::{TraceConfig, work};
+use tracer_common::domain::Domain;
 use tracer_common::event::{EventHead, EventKind};
 use tracer_common::frame::{PyFrame, finish, mix};
 use tracer_common::limits::MAX_DEPTH;
 use tracer_common::loss::Loss;
-use tracer_common::site::OTHER_SITES;
-use tracer_common::walk::{self, WalkEnd, Walked};
+use tracer_common::site::{OTHER_SITES, SiteTotals};
+use tracer_common::walk::{self, WalkEnd, Walked, Wish};
 
-use crate::inflight::Thread;
+use crate::inflight::{Birth, Thread};
 use crate::loss::lose;
 use crate::maps::{EMPTY_SITE, PROCESS, RING, SITES};
 use crate::user_memory::HitMemory;
+use crate::{code, process};
 
-/// The id of the site that the current thread stands at: its Python frames, the native code that asked, and the domain. Its element exists and its stack is on its way to the loader.
+/// The site that the current thread stands at, by its Python frames, the native code that asked, and the domain: its id, and its element, which exists if there is
+/// room. Its stack is on its way to the loader.
 #[inline(always)]
-pub fn site(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8, caller: u64) -> u64 {
-    let walked = walk(thread, tid, config, mix(u64::from(domain), caller));
+pub fn site(thread: &mut Thread, config: &TraceConfig) -> (u64, Option<*mut SiteTotals>) {
+    let Birth { domain, caller, .. } = thread.birth;
+    let walked = walk(thread, config, mix(u64::from(domain), caller));
     if config.work & work::SITES == 0 {
-        return OTHER_SITES;
+        return (OTHER_SITES, None);
     }
-    let Some(sent) = sent_flag(walked.id, domain) else {
+    let Some(totals) = element(walked.id, domain) else {
         lose(Loss::SiteMapFull);
-        return OTHER_SITES;
+        return (OTHER_SITES, SITES.get_ptr_mut(OTHER_SITES));
     };
+    // SAFETY: taking the address of a field of a map element.
+    let sent = unsafe { &raw mut (*totals).stack_sent };
     // SAFETY: the pointer is into an element that is never removed; a race sends the stack twice, which is harmless.
     if unsafe { sent.read_volatile() } == 0 {
-        if send(thread, &walked, domain, caller) {
+        if send(thread, &walked, domain as u8, caller) {
             // SAFETY: as above.
             unsafe { sent.write_volatile(1) };
             debug!(&(), "site {:x}: {} frames, end {}", walked.id, walked.depth, walked.end as u32);
@@ -36,26 +42,30 @@ pub fn site(thread: &mut Thread, tid: u32, config: &TraceConfig, domain: u8, cal
             lose(Loss::RingFull);
         }
     }
-    walked.id
+    (walked.id, Some(totals))
 }
 
 /// Walks the Python frames of the current thread and counts what was cut off.
 #[inline(always)]
-fn walk(thread: &mut Thread, tid: u32, config: &TraceConfig, seed: u64) -> Walked {
+fn walk(thread: &mut Thread, config: &TraceConfig, seed: u64) -> Walked {
     let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
     let bare = |end| Walked { depth: 0, end, id: finish(mix(mix(0, seed), end as u64)) };
     if config.work & work::STACKS == 0 {
         return bare(WalkEnd::Complete);
     }
-    let walked = match walk::innermost(&HitMemory, &config.layout, slot, tid) {
+    let tid = || process::target_tid(config).unwrap_or(0);
+    // Who allocates without the GIL may have lost its thread state to another thread: then it is asked each time.
+    let holds_gil = thread.birth.domain <= Domain::Mem as u32;
+    let mut known = if holds_gil { thread.scratch.tstate } else { 0 };
+    let innermost = walk::innermost(&HitMemory, &config.layout, slot, tid, &mut known);
+    thread.scratch.tstate = known;
+    let walked = match innermost {
         Err(_) => bare(WalkEnd::Fault),
         Ok(0) => bare(WalkEnd::NoThreadState),
         Ok(innermost) => walk::walk(
             &HitMemory,
             &config.layout,
-            innermost,
-            config.max_depth,
-            seed,
+            Wish { innermost, max_depth: config.max_depth, seed, epoch: code::epoch(config) },
             &mut thread.scratch,
             &mut thread.record.frames,
         ),
@@ -69,21 +79,18 @@ fn walk(thread: &mut Thread, tid: u32, config: &TraceConfig, seed: u64) -> Walke
     walked
 }
 
-/// The `stack_sent` word of a site, whose element is made if need be; `None` when the map is full.
+/// A site's element, which is made if need be; `None` when the map is full.
 #[inline(always)]
-fn sent_flag(id: u64, domain: u8) -> Option<*mut u32> {
+fn element(id: u64, domain: u32) -> Option<*mut SiteTotals> {
     if let Some(totals) = SITES.get_ptr_mut(id) {
-        // SAFETY: taking the address of a field of a map element.
-        return Some(unsafe { &raw mut (*totals).stack_sent });
+        return Some(totals);
     }
     // Another thread may make it at the same moment: then the lookup below finds its element.
     let _ = SITES.insert(id, EMPTY_SITE.get(0)?, 1);
     let totals = SITES.get_ptr_mut(id)?;
     // SAFETY: the element is never removed; both racers write the same domain.
-    unsafe {
-        (&raw mut (*totals).domain).write_volatile(u32::from(domain));
-        Some(&raw mut (*totals).stack_sent)
-    }
+    unsafe { (&raw mut (*totals).domain).write_volatile(domain) };
+    Some(totals)
 }
 
 /// Sends the frames through the ring; `false` if it is full.

@@ -3,6 +3,8 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tracer_common::walk::{Fault, UserMemory};
 
+use crate::code;
+
 /// The memory of the process that hit the probe.
 pub struct HitMemory;
 
@@ -17,10 +19,23 @@ impl UserMemory for HitMemory {
 
     #[inline(always)]
     fn fill<const WORDS: usize>(&self, address: u64, len: u32, out: &mut [u64; WORDS]) -> Result<(), Fault> {
-        let len = core::hint::black_box(len);
-        let len = if len as usize > size_of_val(out) { size_of_val(out) as u32 } else { len };
+        // A mask and no comparison: the verifier would follow both ways.
+        let len = core::hint::black_box(len) & (size_of_val(out) as u32 - 1);
         // SAFETY: the destination holds at least `len` bytes, as the line above made sure; the helper checks the source.
         let status = unsafe { bpf_probe_read_user(out.as_mut_ptr().cast(), len, address as *const _) };
         if status == 0 { Ok(()) } else { Err(Fault) }
+    }
+
+    #[inline(always)]
+    fn whole<const WORDS: usize>(&self, address: u64, out: &mut [u64; WORDS]) -> Result<(), Fault> {
+        let len = size_of_val(out) as u32;
+        // SAFETY: the destination holds `len` bytes; the helper checks the source.
+        let status = unsafe { bpf_probe_read_user(out.as_mut_ptr().cast(), len, address as *const _) };
+        if status == 0 { Ok(()) } else { Err(Fault) }
+    }
+
+    #[inline(always)]
+    fn code_read(&self, address: u64) {
+        code::seen(address);
     }
 }

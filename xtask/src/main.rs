@@ -28,7 +28,8 @@ const USAGE: &str = "usage: cargo xtask VERB
   test [ARGS…]        run every test; ARGS go to the test runner
   tidy                check the rules of the house
   verifier [--bless]  instructions and stack of each BPF program against the committed budget
-  bench [--runs N]    what a trace costs its target";
+  bench [--runs N] [--only WORKLOAD,…] [--quick]
+                      what a trace costs its target, beside other tools, and what a hit costs step by step";
 
 fn main() -> ExitCode {
     match verb() {

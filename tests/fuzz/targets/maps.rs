@@ -41,4 +41,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(mapping.start < mapping.end && mapping.inode != 0, "{mapping:?}");
         assert!(mapping.path.is_absolute() && !mapping.file_name().contains('/'), "{mapping:?}");
     }
+    for region in maps::private(&text) {
+        assert!(region.start < region.end && region.inode != Some(0), "{region:?}");
+    }
 });

@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use tracer_common::frame::PyFrame;
 use tracer_common::limits::MAX_DEPTH;
-use tracer_common::walk::{self, Scratch};
+use tracer_common::walk::{self, Scratch, Wish};
 use tracer_user::symbol::code::CodeNames;
 use tracer_user::target::layout::v3_11::LAYOUT;
 use tracer_user::target::memory::Bytes;
@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let mut out = Vec::new();
     let readable = memory.read_many(&[start, 0, u64::MAX], 8, &mut out);
     assert_eq!((readable.len(), out.len()), (3, 24));
-    let innermost = walk::innermost(&memory, &LAYOUT.walk, start, 1).unwrap_or(0);
+    let innermost = walk::innermost(&memory, &LAYOUT.walk, start, || 1, &mut 0).unwrap_or(0);
     let mut names = CodeNames::new(memory.clone(), &LAYOUT);
     for frame in [innermost, start] {
         walk_and_name(&memory, frame, &mut names);
@@ -32,7 +32,8 @@ fuzz_target!(|data: &[u8]| {
 fn walk_and_name(memory: &Recorded, innermost: u64, names: &mut CodeNames<Recorded>) {
     let mut frames = [PyFrame::default(); MAX_DEPTH];
     let mut scratch = Scratch::default();
-    let walked = walk::walk(memory, &LAYOUT.walk, innermost, u32::MAX, 0, &mut scratch, &mut frames);
+    let wish = Wish { innermost, max_depth: u32::MAX, seed: 0, epoch: 0 };
+    let walked = walk::walk(memory, &LAYOUT.walk, wish, &mut scratch, &mut frames);
     assert!(walked.depth as usize <= MAX_DEPTH && walked.id != 0);
     for frame in &frames[..walked.depth as usize] {
         let named = names.name(frame);

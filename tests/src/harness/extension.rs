@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use super::target::programs;
-use crate::interpreters::Interpreter;
+use crate::interpreters::{Interpreter, supported};
 
 /// One build at a time: two tests may want the same one.
 static BUILDING: Mutex<()> = Mutex::new(());
@@ -15,7 +15,7 @@ static BUILDING: Mutex<()> = Mutex::new(());
 /// keeps the source's name. A build is kept as long as neither source nor interpreter changes.
 ///
 /// # Panics
-/// When the compiler or Python's headers are missing, or the source does not compile.
+/// When the compiler or Python's headers are missing (the message says how to get them), or the source does not compile.
 #[must_use]
 pub fn build_extension(interpreter: &Interpreter, source: &str) -> PathBuf {
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -37,16 +37,28 @@ pub fn build_extension(interpreter: &Interpreter, source: &str) -> PathBuf {
 }
 
 fn compile(interpreter: &Interpreter, source: &Path, out: &Path) {
-    let include = interpreter.ask("import sysconfig; print(sysconfig.get_paths()['include'])");
-    assert!(
-        Path::new(&include).join("Python.h").exists(),
-        "the headers of {} are missing: there is no {include}/Python.h",
-        interpreter.path.display()
-    );
+    let include = headers(interpreter);
     let mut gcc = Command::new("gcc");
-    gcc.args(["-O2", "-g", "-Wall", "-shared", "-fPIC", "-I", &include]).arg(source).arg("-o").arg(out);
+    gcc.args(["-O2", "-g", "-Wall", "-shared", "-fPIC", "-I"]).arg(include).arg(source).arg("-o").arg(out);
     let output =
         gcc.output().unwrap_or_else(|error| panic!("the tests need gcc, which cannot be run: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{} does not compile:\n{said}", source.display());
+}
+
+/// The folder of an interpreter's `Python.h`. Debian's are a package of their own, `python3.11-dev`; without it another build's of
+/// the same minor version will do, because the ABI does not change within one (PEP 387; only debug builds differ).
+fn headers(interpreter: &Interpreter) -> PathBuf {
+    let has_headers = |folder: &PathBuf| folder.join("Python.h").exists();
+    let own = folder_of_headers(interpreter);
+    let minor = |version: &str| version.rsplit_once('.').map(|(minor, _)| minor.to_owned());
+    let same = |other: &&Interpreter| minor(&other.version) == minor(&interpreter.version);
+    let others = supported().iter().filter(same).map(folder_of_headers);
+    std::iter::once(own.clone()).chain(others).find(has_headers).unwrap_or_else(|| {
+        panic!("there is no {}/Python.h for {interpreter}: apt-get install python3.11-dev", own.display())
+    })
+}
+
+fn folder_of_headers(interpreter: &Interpreter) -> PathBuf {
+    PathBuf::from(interpreter.ask("import sysconfig; print(sysconfig.get_paths()['include'])"))
 }

@@ -2,6 +2,7 @@
 
 mod extension;
 mod lines;
+mod scratch;
 mod target;
 mod traps;
 mod unshed;
@@ -9,7 +10,8 @@ mod wait;
 
 pub use extension::build_extension;
 pub use lines::Lines;
-pub use target::{Target, program};
-pub use traps::{Trap, assert_no_traps, traps_in_function, traps_of};
-pub use unshed::{Output, Recording, Scratch, Unshed};
+pub use scratch::Scratch;
+pub use target::{Launch, Target, program};
+pub use traps::{Trap, assert_no_traps, function_in_file, traps_in_function, traps_of};
+pub use unshed::{Output, Recording, Unshed};
 pub use wait::{LONG, SHORT, is_alive, signal, wait_exit, wait_until};

@@ -34,30 +34,64 @@ pub struct Target {
     stdin: Option<ChildStdin>,
     stdout: Lines,
     stderr: Lines,
+    inlined: bool,
+}
+
+/// How a program is to be started.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    interpreter: &'a Interpreter,
+    environment: Vec<(String, String)>,
+    options: Vec<String>,
+}
+
+impl Launch<'_> {
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With an option for the interpreter, before the program's name.
+    #[must_use]
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
+        self
+    }
+
+    /// Starts a program and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[must_use]
+    pub fn spawn(self, name: &str, args: &[&str]) -> Target {
+        let Self { interpreter, environment, options } = self;
+        let mut command = Command::new(&interpreter.path);
+        clean(&mut command).envs(environment).args(options).arg(program(name)).args(args);
+        if let Some(folder) = extension_of(interpreter, name) {
+            command.env("PYTHONPATH", folder);
+        }
+        let mut target = Target::start(command, name);
+        target.inlined = interpreter.inlined;
+        target
+    }
 }
 
 impl Target {
+    /// A program under an interpreter, to be started.
+    #[must_use]
+    pub fn on(interpreter: &Interpreter) -> Launch<'_> {
+        Launch { interpreter, environment: Vec::new(), options: Vec::new() }
+    }
+
     /// Starts a program with an interpreter and waits until it is ready.
     ///
     /// # Panics
     /// When it does not get ready.
     #[must_use]
     pub fn spawn(interpreter: &Interpreter, name: &str, args: &[&str]) -> Self {
-        Self::spawn_with(interpreter, &[], name, args)
-    }
-
-    /// The same, with options for the interpreter before the program's name.
-    ///
-    /// # Panics
-    /// When it does not get ready.
-    #[must_use]
-    pub fn spawn_with(interpreter: &Interpreter, options: &[&str], name: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(&interpreter.path);
-        clean(&mut command).args(options).arg(program(name)).args(args);
-        if let Some(folder) = extension_of(interpreter, name) {
-            command.env("PYTHONPATH", folder);
-        }
-        Self::start(command, name)
+        Self::on(interpreter).spawn(name, args)
     }
 
     /// Starts anything that prints `READY PID` and waits until it does.
@@ -71,7 +105,7 @@ impl Target {
         let stdin = child.stdin.take();
         let stdout = Lines::of(child.stdout.take().expect("stdout is a pipe"));
         let stderr = Lines::of(child.stderr.take().expect("stderr is a pipe"));
-        let mut target = Self { name: name.to_owned(), child, stdin, stdout, stderr };
+        let mut target = Self { name: name.to_owned(), child, stdin, stdout, stderr, inlined: false };
         target.ready();
         target
     }
@@ -132,8 +166,16 @@ impl Target {
     /// # Panics
     /// When the program does not answer with its truth.
     pub fn go(&mut self) -> Truth {
-        let answer = self.ask("go");
-        Truth::parse(answer)
+        self.tell("go")
+    }
+
+    /// Sends one line and returns the truth that is the answer.
+    ///
+    /// # Panics
+    /// When the program does not answer with its truth.
+    pub fn tell(&mut self, command: &str) -> Truth {
+        let answer = self.ask(command);
+        Truth { inlined: self.inlined, ..Truth::parse(answer) }
     }
 
     /// Asserts that it lives, that no trap is left in it and that it still obeys: a target after unshed has gone.

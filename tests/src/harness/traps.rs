@@ -100,12 +100,16 @@ pub fn traps_in_function(pid: u32, function: &str) -> Vec<Trap> {
     traps.into_iter().filter(|trap| trap.file == file && (from..to).contains(&trap.offset)).collect()
 }
 
-/// The file offsets between which the code of a dynamic symbol lies.
-fn function_in_file(path: &Path, function: &str) -> (u64, u64) {
+/// The file offsets between which the code of a symbol lies.
+///
+/// # Panics
+/// When the file cannot be read or has no such symbol.
+#[must_use]
+pub fn function_in_file(path: &Path, function: &str) -> (u64, u64) {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     let elf = object::File::parse(&*bytes)
         .unwrap_or_else(|error| panic!("{} is no ELF file: {error}", path.display()));
-    let symbol = elf.dynamic_symbols().find(|symbol| symbol.name() == Ok(function));
+    let symbol = elf.dynamic_symbols().chain(elf.symbols()).find(|symbol| symbol.name() == Ok(function));
     let symbol = symbol.unwrap_or_else(|| panic!("{} has no symbol {function}", path.display()));
     let inside = |at: u64, len: u64| (at..at + len).contains(&symbol.address());
     let segment = elf.segments().find(|segment| inside(segment.address(), segment.size()));

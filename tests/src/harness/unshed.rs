@@ -2,54 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lines::{Lines, NoLine};
+use super::scratch::Scratch;
 use super::traps::assert_no_traps;
 use super::wait::{LONG, signal, wait_until};
 use crate::report::Report;
 
 /// After the end of the tool, its pipes are closed at once unless its target has inherited them.
 const AFTERMATH: Duration = Duration::from_secs(2);
-
-/// A folder of our own, removed when dropped.
-#[derive(Debug)]
-pub struct Scratch {
-    folder: PathBuf,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("unshed-tests-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder)
-            .unwrap_or_else(|error| panic!("cannot make {}: {error}", folder.display()));
-        Self { folder }
-    }
-}
-
-impl Scratch {
-    /// A path in it.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    /// The same as text, for command lines.
-    #[must_use]
-    pub fn arg(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is left to whoever cleans /tmp.
-        drop(std::fs::remove_dir_all(&self.folder));
-    }
-}
 
 /// The tool.
 #[derive(Debug)]
@@ -104,6 +66,28 @@ impl Unshed {
     /// When it does not get so far.
     #[must_use]
     pub fn record(pid: u32, args: &[&str]) -> Recording {
+        let mut recording = Self::start_record(pid, args);
+        recording.armed();
+        recording
+    }
+
+    /// The same where a refusal is an answer too.
+    ///
+    /// # Errors
+    /// When it refuses: what it left behind.
+    ///
+    /// # Panics
+    /// When it does neither.
+    pub fn try_record(pid: u32, args: &[&str]) -> Result<Recording, Output> {
+        let mut recording = Self::start_record(pid, args);
+        match recording.stderr.find("tracing ", LONG) {
+            Ok(_) => Ok(recording),
+            Err(NoLine::Ended) => Err(recording.wait()),
+            Err(NoLine::Late) => panic!("{} neither traces nor refuses", recording.line),
+        }
+    }
+
+    fn start_record(pid: u32, args: &[&str]) -> Recording {
         // SAFETY: `geteuid` has no arguments and cannot fail.
         let user = unsafe { libc::geteuid() };
         assert_eq!(user, 0, "the end-to-end tests attach probes to processes: run them as root");
@@ -111,9 +95,7 @@ impl Unshed {
         let (pid, file) = (pid.to_string(), scratch.arg("report.json"));
         let mut all = vec!["record", "-p", &pid, "-o", &file];
         all.extend(args);
-        let mut recording = Recording::start(Self::command(&all), scratch);
-        recording.armed();
-        recording
+        Recording::start(Self::command(&all), scratch)
     }
 }
 

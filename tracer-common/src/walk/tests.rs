@@ -55,7 +55,8 @@ fn chain(count: u64) -> Words {
 
 fn run(memory: &Words, max_depth: u32) -> (Walked, Vec<PyFrame>) {
     let mut frames = [PyFrame::default(); MAX_DEPTH];
-    let walked = walk(memory, &LAYOUT, 0x1000, max_depth, 0, &mut Scratch::default(), &mut frames);
+    let wish = Wish { innermost: 0x1000, max_depth, seed: 0, epoch: 0 };
+    let walked = walk(memory, &LAYOUT, wish, &mut Scratch::default(), &mut frames);
     (walked, frames[..walked.depth as usize].to_vec())
 }
 
@@ -99,18 +100,24 @@ fn a_new_tenant_of_an_address_is_a_new_site() {
 #[test]
 fn only_the_running_thread_has_frames() {
     let memory = chain(1);
-    assert_eq!(innermost(&memory, &LAYOUT, 0x10, 77), Ok(0x1000));
-    assert_eq!(innermost(&memory, &LAYOUT, 0x10, 78), Ok(0));
-    assert_eq!(innermost(&memory, &LAYOUT, 0, 77), Ok(0));
-    assert_eq!(innermost(&memory, &LAYOUT, 0x5000, 77), Err(Fault));
+    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, &mut 0), Ok(0x1000));
+    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 78, &mut 0), Ok(0));
+    assert_eq!(innermost(&memory, &LAYOUT, 0, || 77, &mut 0), Ok(0));
+    assert_eq!(innermost(&memory, &LAYOUT, 0x5000, || 77, &mut 0), Err(Fault));
 }
 
 #[test]
 fn a_wild_pointer_is_a_fault() {
     let mut frames = [PyFrame::default(); MAX_DEPTH];
-    let walked = walk(&chain(1), &LAYOUT, u64::MAX, 64, 0, &mut Scratch::default(), &mut frames);
+    let walked = walk(
+        &chain(1),
+        &LAYOUT,
+        Wish { innermost: u64::MAX, max_depth: 64, seed: 0, epoch: 0 },
+        &mut Scratch::default(),
+        &mut frames,
+    );
     assert_eq!((walked.depth, walked.end), (0, WalkEnd::Fault));
-    assert_eq!(innermost(&chain(1), &LAYOUT, u64::MAX, 77), Err(Fault));
+    assert_eq!(innermost(&chain(1), &LAYOUT, u64::MAX, || 77, &mut 0), Err(Fault));
 }
 
 proptest! {
@@ -120,5 +127,97 @@ proptest! {
         memory.0.insert(0x3000 + 16, 0x1000 * start);
         let (walked, _) = run(&memory, 64);
         prop_assert_eq!((walked.depth, walked.end), (64, WalkEnd::Truncated));
+    }
+}
+
+/// Frames side by side, 0x40 apart, the innermost highest; each runs its own code object.
+fn side_by_side(count: u64) -> Words {
+    let mut words = BTreeMap::new();
+    for n in 1..=count {
+        let (frame, code) = (0x10_0000 - 0x40 * n, 0x10_0000 * n);
+        let previous = if n == count { 0 } else { frame - 0x40 };
+        words.extend((0..8).map(|word| (frame + 8 * word, 0)));
+        words.extend([(frame + 8, code), (frame + 16, previous), (frame + 24, code + 100 + 2 * n)]);
+        words.extend((0..8).map(|word| (code + 16 + 8 * word, n * 100 + word)));
+    }
+    Words(words)
+}
+
+/// A memory that counts what it is asked.
+struct Counting<'m>(&'m Words, std::cell::Cell<u32>);
+
+impl UserMemory for Counting<'_> {
+    fn word(&self, address: u64) -> Result<u64, Fault> {
+        self.0.word(address)
+    }
+
+    fn fill<const WORDS: usize>(&self, address: u64, len: u32, out: &mut [u64; WORDS]) -> Result<(), Fault> {
+        self.1.set(self.1.get() + 1);
+        self.0.fill(address, len, out)
+    }
+}
+
+#[test]
+fn a_second_walk_reads_much_at_once_and_finds_the_same() {
+    let words = side_by_side(40);
+    let wish = Wish { innermost: 0x10_0000 - 0x40, max_depth: 64, seed: 3, epoch: 5 };
+    let (mut scratch, mut frames) = (Scratch::default(), [PyFrame::default(); MAX_DEPTH]);
+    let mut reads = || {
+        let memory = Counting(&words, std::cell::Cell::new(0));
+        let walked = walk(&memory, &LAYOUT, wish, &mut scratch, &mut frames);
+        (walked, frames.map(|frame| frame.fingerprint), memory.1.get())
+    };
+    let (first, second, third) = (reads(), reads(), reads());
+    assert_eq!((first.0, first.1), (second.0, second.1));
+    assert_eq!((first.0.depth, first.0.end), (40, WalkEnd::Complete));
+    assert_eq!(
+        (first.2, second.2, third.2),
+        (80, 1, 1),
+        "one read brings all frames, and no code object is read twice"
+    );
+}
+
+#[test]
+fn what_died_since_is_read_again() {
+    let mut words = side_by_side(3);
+    let (mut scratch, mut frames) = (Scratch::default(), [PyFrame::default(); MAX_DEPTH]);
+    let mut go = |words: &Words, epoch| {
+        let wish = Wish { innermost: 0x10_0000 - 0x40, max_depth: 64, seed: 3, epoch };
+        walk(words, &LAYOUT, wish, &mut scratch, &mut frames).id
+    };
+    let before = go(&words, 5);
+    words.0.insert(0x10_0000 + 16, 4711);
+    assert_eq!(go(&words, 5), before, "in the same epoch nothing can have died");
+    assert_ne!(go(&words, 6), before);
+    let reborn = go(&words, 6);
+    words.0.insert(0x10_0000 + 16, 4712);
+    assert_ne!(go(&words, 0), reborn, "epoch 0 trusts nothing");
+}
+
+#[test]
+fn a_window_that_reaches_too_far_costs_a_turn_and_no_frame() {
+    let mut words = side_by_side(6);
+    let (mut scratch, mut frames) = (Scratch::default(), [PyFrame::default(); MAX_DEPTH]);
+    let wish = Wish { innermost: 0x10_0000 - 0x40, max_depth: 64, seed: 3, epoch: 0 };
+    let before = walk(&words, &LAYOUT, wish, &mut scratch, &mut frames);
+    // The padding of a frame in the middle becomes unreadable: the frames themselves are all there.
+    words.0.remove(&(0x10_0000 - 0x40 * 4 + 48));
+    let after = walk(&words, &LAYOUT, wish, &mut scratch, &mut frames);
+    assert_eq!(before, after);
+}
+
+proptest! {
+    #[test]
+    fn remembering_changes_nothing(
+        depths in prop::collection::vec((1u64..60, 0u64..3, 0u32..3), 1..12)
+    ) {
+        let (mut scratch, mut frames) = (Scratch::default(), [PyFrame::default(); MAX_DEPTH]);
+        for (count, from, apart) in depths {
+            let words = if apart == 0 { chain(count) } else { side_by_side(count) };
+            let innermost = if apart == 0 { 0x1000 } else { 0x10_0000 - 0x40 * (1 + from.min(count - 1)) };
+            let wish = Wish { innermost, max_depth: 64, seed: 1, epoch: 1 };
+            let fresh = walk(&words, &LAYOUT, wish, &mut Scratch::default(), &mut [PyFrame::default(); MAX_DEPTH]);
+            prop_assert_eq!(walk(&words, &LAYOUT, wish, &mut scratch, &mut frames), fresh);
+        }
     }
 }

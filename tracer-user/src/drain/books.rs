@@ -84,7 +84,7 @@ pub fn losses(probes: &mut Probes) -> Result<Vec<(Loss, u64)>> {
 /// Hits while armed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hits {
-    /// At probed instructions.
+    /// At probed instructions, those of pymalloc's fast paths included.
     pub entries: u64,
     /// At returns.
     pub returns: u64,
@@ -104,9 +104,9 @@ pub fn hits(probes: &mut Probes) -> Result<Hits> {
         Ok(map.get(&(kind as u32), 0).context("the hit counters")?.iter().sum())
     };
     Ok(Hits {
-        entries: sum(HitKind::Entry)?,
+        entries: sum(HitKind::Entry)? + sum(HitKind::PoolAlloc)? + sum(HitKind::PoolFree)?,
         returns: sum(HitKind::Return)?,
-        pool_allocs: sum(HitKind::PoolAlloc)?,
+        pool_allocs: sum(HitKind::PoolAlloc)? + sum(HitKind::NewPoolBlock)?,
         pool_frees: sum(HitKind::PoolFree)?,
     })
 }

@@ -1,5 +1,6 @@
 //! What the numbers mean. Pure: no I/O, no clock, no aya, no tokio; sums and times come in, judgements go out.
 
+pub mod balance;
 pub mod books;
 pub mod given;
 pub mod history;

@@ -90,6 +90,16 @@ pub struct HookPlan {
     pub table: Table,
 }
 
+impl HookPlan {
+    /// Whether the probes count every small block, so that the heap's own counters can prove it.
+    #[must_use]
+    pub fn counts_all_pools(&self) -> bool {
+        let of = |role: Role| self.points.iter().filter(|point| point.hook.role == role as u8).count() as u32;
+        let Counts { allocs, frees, .. } = self.counts;
+        allocs > 0 && of(Role::FastAlloc) == allocs && of(Role::FastFree) == frees && of(Role::NewPool) == 1
+    }
+}
+
 /// Where the traps of the Python domains go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum How {

@@ -59,8 +59,23 @@ pub struct Hooks {
     pub points: u32,
     /// Names of the domains.
     pub domains: Vec<String>,
-    /// Why the hooks are (in)complete: "PyObject_Malloc is a pure wrapper, …".
+    /// Why the hooks are (in)complete, and whether that was checked: "static, inlined allocator: 171 allocation and 47 free sites, …".
     pub reason: String,
+    /// Places that hand out a block of the allocator, and places that take one back; 0 if functions were hooked instead.
+    #[serde(default)]
+    pub allocation_sites: u32,
+    /// See `allocation_sites`.
+    #[serde(default)]
+    pub free_sites: u32,
+    /// What the heap's own counters say of the hooks: true: they agree, false: they do not, `None`: it could not be found out.
+    #[serde(default)]
+    pub checked: Option<bool>,
+    /// Milliseconds that it took to put all traps in.
+    #[serde(default)]
+    pub attach_ms: f64,
+    /// Milliseconds that it took to take them out.
+    #[serde(default)]
+    pub detach_ms: f64,
 }
 
 /// What the trace cost the target and the machine.

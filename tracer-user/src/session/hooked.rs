@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use tracer_common::config::{ProcessState, TraceConfig};
+use tracer_common::config::{ProcessState, TraceConfig, work};
 use tracer_common::domain::Domain;
 use tracer_common::hook::Hook;
 
@@ -17,6 +17,18 @@ use crate::session::subject::Subject;
 use crate::session::{Armed, price};
 use crate::target::image::Image;
 
+/// Perf events that may be attached one by one. Taking one out costs about 0.17 s here (674 of them took 116 s, and no less from many threads: the kernel does it
+/// under one lock, kernel/trace/trace_event_perf.c, `perf_uprobe_destroy`), in which we could not be ended.
+const PERF_EVENTS: usize = 64;
+
+fn too_many(points: usize) -> Error {
+    let seconds = points as f64 * 0.17;
+    Error::failed(format!(
+        "this build needs {points} probe points, and this kernel (before 6.10) takes them one by one: some {seconds:.0} s to take them out again"
+    ))
+    .next("trace it on a kernel from 6.10 on, or watch the allocator's functions alone with --hooks functions --incomplete")
+}
+
 /// The probes, in.
 pub(super) struct Hooked {
     pub(super) probes: Probes,
@@ -26,6 +38,8 @@ pub(super) struct Hooked {
     pub(super) trap: TrapCost,
     /// What was hooked.
     pub(super) hooks: HookPlan,
+    /// Milliseconds that it took to put the traps in.
+    pub(super) attach_ms: f64,
 }
 
 impl Hooked {
@@ -42,17 +56,22 @@ impl Hooked {
         }
         price::check(plan, subject, &hooks)?;
         let mut probes = Probes::load(plan.limits, plan.probe_log)?;
-        probes.configure(configuration(plan, subject), process_state(subject))?;
+        probes.configure(configuration(plan, subject, &hooks), process_state(subject))?;
         let meanings: Vec<Hook> = hooks.points.iter().map(|point| point.hook).collect();
         probes.set_hooks(&meanings, &hooks.slow_calls)?;
         let multi = !plan.perf_events && multi::supported(&doctor::kernel_release());
+        if !multi && hooks.points.len() > PERF_EVENTS {
+            return Err(too_many(hooks.points.len()));
+        }
         let method = Method::load(&mut probes, multi)?;
         let trap = calibrate::trap_cost(&method, &mut probes)?;
         probes.watch_process()?;
+        let begin = Instant::now();
         let links = method.attach(&mut probes, &hooks.points, subject.process.pid())?;
+        let attach_ms = begin.elapsed().as_secs_f64() * 1e3;
         // The pid was resolved again when the links were made: it must still be the process that was looked into.
         subject.check()?;
-        Ok(Self { probes, method, links, trap, hooks })
+        Ok(Self { probes, method, links, trap, hooks, attach_ms })
     }
 
     /// Begins to count.
@@ -72,10 +91,11 @@ impl Hooked {
             some => format!(", {some} of them single-stepped (slow)"),
         };
         format!(
-            "tracing {} (python {}): {} probe points{stepped}, hooks {}; Ctrl-C stops",
+            "tracing {} (python {}): {} probe points{stepped} in {:.0} ms, hooks {}; Ctrl-C stops",
             subject.process.pid(),
             subject.python.version,
             points.len(),
+            self.attach_ms,
             if completeness.complete { "complete" } else { "NOT complete" },
         )
     }
@@ -95,16 +115,19 @@ fn plan_hooks(subject: &Subject, plan: &Plan) -> Result<HookPlan> {
     )
 }
 
-fn configuration(plan: &Plan, subject: &Subject) -> TraceConfig {
+fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfig {
     let (ns_dev, ns_ino) = subject.process.pid_namespace();
+    // Only where every free of an object is seen, an address is known to be the same code object.
+    let frees_seen = hooks.completeness.complete && plan.domains.contains(&Domain::Object);
+    let remember = if frees_seen { work::REMEMBER_CODE } else { 0 };
     TraceConfig {
         armed: 0,
         max_depth: plan.max_depth,
         ns_dev,
         ns_ino,
         ns_tgid: subject.process.namespace_pid(),
-        pool_bytes: subject.layout.pool_bytes,
-        work: plan.work,
+        pool_bytes: subject.layout.pools.pool_size as u32,
+        work: plan.work | remember,
         reserved: 0,
         layout: subject.layout.walk,
     }
@@ -113,5 +136,5 @@ fn configuration(plan: &Plan, subject: &Subject) -> TraceConfig {
 /// A program that has not mapped its interpreter yet has no thread state slot: the first hit finds it.
 fn process_state(subject: &Subject) -> ProcessState {
     let known = if subject.is_fresh() { None } else { subject.python.tstate_slot() };
-    ProcessState { tstate_slot: known.unwrap_or(0) }
+    ProcessState { tstate_slot: known.unwrap_or(0), kernel_tgid: 0, code_epoch: 1 }
 }

@@ -14,10 +14,12 @@ use crate::drain::{books, clock};
 use crate::error::{Context, Result};
 use crate::heap::history::Histories;
 use crate::heap::snapshot::{Books, Moment};
+use crate::probe::attach::Links;
 use crate::probe::load::{ProbeLog, Probes};
 use crate::report::story::{Cost, Story};
 use crate::report::{self, Format};
 
+mod check;
 mod hooked;
 mod launch;
 mod meter;
@@ -26,6 +28,7 @@ mod price;
 mod story;
 mod subject;
 
+use check::Check;
 use hooked::Hooked;
 use meter::Meter;
 use names::Names;
@@ -78,6 +81,7 @@ async fn recording(plan: &Plan) -> Result<()> {
     let mut hooked = Hooked::hook(plan, &subject)?;
     let mut recording = Recording::new(plan, &subject, &mut hooked.probes)?;
     let armed = hooked.arm(&subject, plan.empty_probes)?;
+    recording.check = Some(Check::begin(&subject, &hooked.hooks, &mut hooked.probes)?);
     subject.release()?;
     if plan.details {
         hooked.hooks.points.iter().for_each(|point| say(plan, &format!("probe point: {point}")));
@@ -85,6 +89,9 @@ async fn recording(plan: &Plan) -> Result<()> {
     say(plan, &hooked.headline(&subject));
     let ended = recording.watch(&subject, &mut hooked, &mut signals, armed).await?;
     signals.next_one_aborts();
+    if !matches!(ended, Ended::Finalizing | Ended::Exec | Ended::Gone) {
+        recording.last_check(&subject, &mut hooked, armed)?;
+    }
     hooked.probes.arm(false)?;
     let closed = Closed {
         ended,
@@ -171,6 +178,8 @@ struct Recording<'p> {
     messages: Option<ProbeMessages>,
     meter: Meter,
     last_rss_bytes: u64,
+    /// Begins when counting does.
+    check: Option<Check>,
 }
 
 impl<'p> Recording<'p> {
@@ -188,6 +197,7 @@ impl<'p> Recording<'p> {
             messages,
             meter: Meter::start(),
             last_rss_bytes: 0,
+            check: None,
         })
     }
 
@@ -251,10 +261,26 @@ impl<'p> Recording<'p> {
         }
         self.histories.observe(&self.moment(&hooked.probes, armed.instant.elapsed().as_secs_f64())?);
         self.meter.tick(&hooked.method, &mut hooked.probes);
+        if let Some(check) = &mut self.check {
+            let refused = check.tick(subject, &mut hooked.probes, armed.instant.elapsed());
+            self.accept(refused)?;
+        }
         if let Some(messages) = &mut self.messages {
             messages.print();
         }
         Ok(())
+    }
+
+    /// The check before counting ends.
+    fn last_check(&mut self, subject: &Subject, hooked: &mut Hooked, armed: Armed) -> Result<()> {
+        let Some(check) = &mut self.check else { return Ok(()) };
+        let refused = check.end(subject, &mut hooked.probes, armed.instant.elapsed());
+        self.accept(refused)
+    }
+
+    /// A refusal of the check, unless `--incomplete` was typed: then the report says it.
+    fn accept(&self, refused: Result<()>) -> Result<()> {
+        if self.plan.incomplete { Ok(()) } else { refused }
     }
 
     fn moment(&self, probes: &Probes, seconds: f64) -> Result<Moment> {
@@ -268,20 +294,25 @@ impl<'p> Recording<'p> {
         if closed.ended == Ended::Exec {
             self.names.image_replaced();
         }
-        let Hooked { mut probes, method, links, trap, hooks } = hooked;
+        let Hooked { mut probes, method, links, trap, hooks, attach_ms } = hooked;
         self.meter.stop(&method, &mut probes);
         // An interpreter that is ending frees what is to be looked at: then it is read first, and the traps wait.
-        let links = if closed.ended == Ended::Finalizing {
-            Some(links)
-        } else {
-            drop(links);
-            None
+        let mut links = Some(links);
+        let mut detach_ms = 0.0;
+        let mut detach = |links: &mut Option<Links>| {
+            let begin = Instant::now();
+            if links.take().is_some() {
+                detach_ms = begin.elapsed().as_secs_f64() * 1e3;
+            }
         };
+        if closed.ended != Ended::Finalizing {
+            detach(&mut links);
+        }
         let books = self.books(&mut probes, closed)?;
         let facts = story::facts(self.plan, &books, &self.histories, &closed);
         let names = self.names.finish();
         let types = story::types(subject, &facts);
-        drop(links);
+        detach(&mut links);
         let hits = books::hits(&mut probes)?;
         let spent_ns = self.meter.spent_ns(hits, trap);
         let cost = Cost {
@@ -290,8 +321,18 @@ impl<'p> Recording<'p> {
             ns_per_hit: spent_ns / (books.hits.max(1) as f64),
             kernel_bytes: books::kernel_bytes(&probes),
         };
-        let frame =
-            story::Frame { plan: self.plan, subject, armed, closed, hooks: &hooks, cost, names: &names };
+        let check = self.check.take().unwrap_or_default();
+        let frame = story::Frame {
+            plan: self.plan,
+            subject,
+            armed,
+            closed,
+            hooks: &hooks,
+            check: &check,
+            times_ms: (attach_ms, detach_ms),
+            cost,
+            names: &names,
+        };
         Ok(story::tell(&frame, &books, facts, types))
     }
 

@@ -6,10 +6,13 @@ use std::time::UNIX_EPOCH;
 use tracer_common::loss::Loss;
 
 use crate::cli::plan::Plan;
+use crate::heap::balance::Verdict;
 use crate::heap::books::{self, IntFacts, Older, SiteFacts};
 use crate::heap::history::Histories;
 use crate::heap::snapshot::Books;
 use crate::report::story::{Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount};
+use crate::report::units;
+use crate::session::check::Check;
 use crate::session::names::{NamedStack, StackNames};
 use crate::session::subject::Subject;
 use crate::session::{Armed, Closed};
@@ -87,6 +90,9 @@ pub(super) struct Frame<'a> {
     pub(super) armed: Armed,
     pub(super) closed: Closed,
     pub(super) hooks: &'a crate::probe::sites::HookPlan,
+    pub(super) check: &'a Check,
+    /// Milliseconds that the traps took to go in and out.
+    pub(super) times_ms: (f64, f64),
     pub(super) cost: Cost,
     pub(super) names: &'a StackNames,
 }
@@ -101,7 +107,7 @@ pub(super) fn tell(
     let (types, types_unread) = types;
     let sites: Vec<Site> =
         facts.into_iter().zip(types).map(|(facts, types)| site(facts, types, frame.names)).collect();
-    let Frame { plan, subject, armed, closed, hooks, .. } = frame;
+    let Frame { subject, armed, closed, .. } = frame;
     Story {
         target: Target {
             pid: subject.process.pid(),
@@ -114,27 +120,45 @@ pub(super) fn tell(
         seconds: closed.seconds,
         started_unix_ms: armed.wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
         ended: closed.ended.words().to_owned(),
-        hooks: Hooks {
-            complete: hooks.completeness.complete,
-            points: hooks.points.len() as u32,
-            domains: plan.domains.iter().map(|domain| domain.name().to_owned()).collect(),
-            reason: hooks.completeness.reason.clone(),
-        },
+        hooks: told(frame),
         cost: frame.cost.clone(),
         totals: totals(books, &sites, armed, closed),
-        notes: plan
-            .older
-            .map(|age| {
-                let age = age.as_secs_f64();
-                format!(
-                    "live counts only blocks older than {age} s: allocated = freed + live + what is younger"
-                )
-            })
-            .into_iter()
-            .collect(),
+        notes: notes(frame),
         losses: losses(books, frame.names.gone, types_unread),
         sites,
     }
+}
+
+/// What was hooked, and what is known of it now.
+fn told(frame: &Frame<'_>) -> Hooks {
+    let Frame { plan, hooks, check, times_ms, .. } = frame;
+    let verdict = check.verdict();
+    let sentence = verdict.as_ref().map(|verdict| format!("; {}", verdict.sentence(units::count)));
+    let checked = match verdict {
+        Some(Verdict::Agrees(_)) => Some(true),
+        Some(Verdict::Disagrees(_)) => Some(false),
+        Some(Verdict::TooLittle(_)) | None => None,
+    };
+    Hooks {
+        complete: hooks.completeness.complete && checked != Some(false),
+        points: hooks.points.len() as u32,
+        domains: plan.domains.iter().map(|domain| domain.name().to_owned()).collect(),
+        reason: format!("{}{}", hooks.completeness.reason, sentence.unwrap_or_default()),
+        allocation_sites: hooks.counts.allocs,
+        free_sites: hooks.counts.frees,
+        checked,
+        attach_ms: times_ms.0,
+        detach_ms: times_ms.1,
+    }
+}
+
+/// What the reader must know to read the figures right.
+fn notes(frame: &Frame<'_>) -> Vec<String> {
+    let older = frame.plan.older.map(|age| {
+        let age = age.as_secs_f64();
+        format!("live counts only blocks older than {age} s: allocated = freed + live + what is younger")
+    });
+    older.into_iter().chain(frame.check.changes().iter().cloned()).collect()
 }
 
 fn totals(books: &Books, sites: &[Site], armed: &Armed, closed: &Closed) -> Totals {

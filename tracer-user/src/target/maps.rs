@@ -1,5 +1,5 @@
-//! The files that a process has mapped for execution, and how to open the very file that it runs: through its mapping,
-//! so that other mount namespaces and deleted files make no difference.
+//! What a process has mapped: the files that it runs, and how to open the very file, through its mapping, so that other
+//! mount namespaces and deleted files make no difference; and the memory that it writes to.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -44,38 +44,82 @@ impl Mapping {
     }
 }
 
-/// The executable mappings of files in the text of `/proc/PID/maps`. Lines that make no sense are skipped.
-pub(super) fn executable(text: &str) -> Vec<Mapping> {
-    text.lines().filter_map(parse).collect()
+/// Memory that a process reads and writes and shares with nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Region {
+    /// First address.
+    pub(super) start: u64,
+    /// Address after the last.
+    pub(super) end: u64,
+    /// The inode of the file that it was filled from; `None` for anonymous memory.
+    pub(super) inode: Option<u64>,
 }
 
-fn parse(line: &str) -> Option<Mapping> {
-    let hex = |word: &str| u64::from_str_radix(word, 16).ok();
-    let mut rest = line;
-    let mut word = || {
-        let (word, tail) = rest.trim_start_matches(' ').split_once(' ')?;
-        rest = tail;
-        Some(word)
-    };
-    let (start, end) = word()?.split_once('-')?;
-    let permissions = word()?;
-    let offset = hex(word()?)?;
-    let (major, minor) = word()?.split_once(':')?;
-    let inode = word()?.parse().ok()?;
-    let path = rest.trim_start_matches(' ');
-    if permissions.as_bytes().get(2) != Some(&b'x') || !path.starts_with('/') || inode == 0 {
-        return None;
-    }
-    let (start, end) = (hex(start)?, hex(end)?);
-    let (major, minor) = (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?);
-    (start < end).then(|| Mapping {
-        start,
-        end,
-        offset,
-        device: libc::makedev(major, minor),
-        inode,
-        path: unescape(path.strip_suffix(" (deleted)").unwrap_or(path)),
+/// The executable mappings of files in the text of `/proc/PID/maps`. Lines that make no sense are skipped.
+pub(super) fn executable(text: &str) -> Vec<Mapping> {
+    let lines = text.lines().filter_map(Line::parse);
+    let run = lines.filter(|line| {
+        line.permissions.get(2) == Some(&b'x') && line.path.starts_with('/') && line.inode != 0
+    });
+    run.map(|line| Mapping {
+        start: line.start,
+        end: line.end,
+        offset: line.offset,
+        device: line.device,
+        inode: line.inode,
+        path: unescape(line.path.strip_suffix(" (deleted)").unwrap_or(line.path)),
     })
+    .collect()
+}
+
+/// The private writable mappings in the text of `/proc/PID/maps`, in its order: of files, anonymous (also those that were given
+/// a name, `[anon:…]`) and the heap of `brk`. Stacks are left out. Lines that make no sense are skipped.
+pub(super) fn private(text: &str) -> Vec<Region> {
+    let lines = text.lines().filter_map(Line::parse);
+    let written =
+        lines.filter(|line| line.permissions.starts_with(b"rw") && line.permissions.ends_with(b"p"));
+    let data = written.filter(|line| {
+        line.inode != 0 || line.path.is_empty() || line.path == "[heap]" || line.path.starts_with("[anon:")
+    });
+    data.map(|line| Region {
+        start: line.start,
+        end: line.end,
+        inode: Some(line.inode).filter(|inode| *inode != 0),
+    })
+    .collect()
+}
+
+/// One line of `/proc/PID/maps`.
+struct Line<'text> {
+    start: u64,
+    end: u64,
+    permissions: &'text [u8],
+    offset: u64,
+    device: u64,
+    inode: u64,
+    path: &'text str,
+}
+
+impl<'text> Line<'text> {
+    fn parse(line: &'text str) -> Option<Self> {
+        let hex = |word: &str| u64::from_str_radix(word, 16).ok();
+        let mut rest = line;
+        let mut word = || {
+            let (word, tail) = rest.trim_start_matches(' ').split_once(' ')?;
+            rest = tail;
+            Some(word)
+        };
+        let (start, end) = word()?.split_once('-')?;
+        let permissions = word()?.as_bytes();
+        let offset = hex(word()?)?;
+        let (major, minor) = word()?.split_once(':')?;
+        let inode = word()?.parse().ok()?;
+        let path = rest.trim_start_matches(' ');
+        let (start, end) = (hex(start)?, hex(end)?);
+        let (major, minor) = (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?);
+        let device = libc::makedev(major, minor);
+        (start < end).then_some(Self { start, end, permissions, offset, device, inode, path })
+    }
 }
 
 /// The kernel writes a newline in a path as `\012` (`fs/proc/task_mmu.c`, `show_map_vma`), and nothing else.
@@ -103,6 +147,23 @@ garbage
         assert_eq!((found[0].start, found[0].end, found[0].offset), (0x42_0000, 0x90_0000, 0x2_0000));
         assert_eq!((found[0].inode, found[0].device), (77, libc::makedev(0xfe, 1)));
         assert_eq!(found[1].path, Path::new("/opt/a b\nc.so"));
+    }
+
+    #[test]
+    fn only_memory_of_its_own() {
+        let text = "\
+00900000-00910000 rw-p 00544000 fe:01 77                                 /usr/bin/python3.11
+00910000-00950000 rw-p 00000000 00:00 0 
+01000000-01100000 rw-p 00000000 00:00 0                                  [heap]
+7f0000000000-7f0000100000 rw-p 00000000 00:00 0                          [anon:cpython:pymalloc]
+7f0000100000-7f0000200000 rw-s 00000000 00:01 9                          /dev/zero (deleted)
+7f0000200000-7f0000300000 r--p 00000000 00:00 0 
+7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0                          [stack]
+7f0000400000-7f0000300000 rw-p 00000000 00:00 0 ";
+        let found: Vec<_> = private(text).iter().map(|region| (region.start, region.inode)).collect();
+        let expected =
+            [(0x90_0000, Some(77)), (0x91_0000, None), (0x100_0000, None), (0x7f00_0000_0000, None)];
+        assert_eq!(found, expected);
     }
 
     #[test]

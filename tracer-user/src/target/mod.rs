@@ -3,6 +3,7 @@
 use crate::target::process::{Process, all_pids};
 use crate::target::python::{Python, Version};
 
+pub mod census;
 pub mod elf;
 pub mod frame_table;
 pub mod image;

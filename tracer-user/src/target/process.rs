@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::target::maps::{self, Mapping};
+use crate::target::maps::{self, Mapping, Region};
 
 /// The most that is read of any file in `/proc`: 16 MiB hold the maps of 100,000 mappings.
 const PROC_LIMIT: u64 = 16 << 20;
@@ -176,12 +176,29 @@ impl Process {
     /// # Errors
     /// [`Kind::Target`] when it has ended, [`Kind::Privilege`] when its maps may not be read.
     pub fn mappings(&self) -> Result<Vec<Mapping>> {
+        self.maps().map(|text| maps::executable(&text))
+    }
+
+    /// Its private writable mappings, in the order of their addresses; never none.
+    pub(super) fn regions(&self) -> Result<Vec<Region>> {
+        let regions = maps::private(&self.maps()?);
+        // A process that is ending has no memory any more some time before it counts as ended (`do_exit` of the kernel's `kernel/exit.c`).
+        if regions.is_empty() { Err(gone(self.pid)) } else { Ok(regions) }
+    }
+
+    fn maps(&self) -> Result<String> {
         let text = read_text(self.pid, "maps");
         // What was read may be nothing, of an ended process, or the maps of the heir of its pid.
         if !self.still_same() {
             return Err(gone(self.pid));
         }
-        text.map(|text| maps::executable(&text)).map_err(|cause| unreadable(self.pid, &cause))
+        text.map_err(|cause| unreadable(self.pid, &cause))
+    }
+
+    /// Its swapped-out memory in bytes (`VmSwap`); `None` once it has ended, and on kernels without swap.
+    pub(super) fn swapped_bytes(&self) -> Option<u64> {
+        let status = read_text(self.pid, "status").ok()?;
+        number(&status, "VmSwap:")?.checked_mul(1024)
     }
 }
 
@@ -303,7 +320,8 @@ fn missing(pid: u32) -> Error {
     Error::new(Kind::Target, format!("there is no process {pid}")).next(LIST)
 }
 
-fn gone(pid: u32) -> Error {
+/// The process that was opened is no more.
+pub(super) fn gone(pid: u32) -> Error {
     Error::new(Kind::Target, format!("process {pid} has ended")).next(LIST)
 }
 

@@ -2,7 +2,7 @@
 
 use tracer_common::frame::PyFrame;
 use tracer_common::limits::MAX_DEPTH;
-use tracer_common::walk::{Scratch, UserMemory, WalkEnd, innermost, walk};
+use tracer_common::walk::{Scratch, UserMemory, WalkEnd, Wish, innermost, walk};
 
 use super::*;
 use crate::error::Kind;
@@ -45,13 +45,20 @@ fn interpreters() -> Vec<(std::path::PathBuf, Flavour)> {
 /// The stack of the GIL's holder; the slot is empty for a moment whenever the GIL is handed over, so it is looked at again.
 fn stack(memory: &Memory, python: &Python, tid: u32) -> (Vec<PyFrame>, WalkEnd, u64) {
     let layout = &python.layout().unwrap().walk;
-    let first =
-        (0..100_000).find_map(|_| match innermost(memory, layout, python.tstate_slot().unwrap(), tid) {
+    let first = (0..100_000).find_map(|_| {
+        match innermost(memory, layout, python.tstate_slot().unwrap(), || tid, &mut 0) {
             Ok(0) | Err(_) => None,
             Ok(address) => Some(address),
-        });
+        }
+    });
     let mut frames = [PyFrame::default(); MAX_DEPTH];
-    let walked = walk(memory, layout, first.unwrap(), 64, 0, &mut Scratch::default(), &mut frames);
+    let walked = walk(
+        memory,
+        layout,
+        Wish { innermost: first.unwrap(), max_depth: 64, seed: 0, epoch: 0 },
+        &mut Scratch::default(),
+        &mut frames,
+    );
     (frames[..walked.depth as usize].to_vec(), walked.end, first.unwrap())
 }
 
@@ -77,7 +84,7 @@ fn a_live_stack_has_its_names() {
         assert_eq!(entries.collect::<Vec<_>>(), [0, 0, 0, 0, 1], "one evaluator runs them all");
         // A stranger's thread id has no frames here.
         let slot = python.tstate_slot().unwrap();
-        assert_eq!(innermost(&memory, &python.layout().unwrap().walk, slot, u32::MAX), Ok(0));
+        assert_eq!(innermost(&memory, &python.layout().unwrap().walk, slot, || u32::MAX, &mut 0), Ok(0));
     }
 }
 
@@ -129,7 +136,13 @@ fn a_recorded_walk_is_the_live_walk() {
     }
     let recorded = Recorded::load(&Recorded::new(regions).save()).unwrap();
     let mut replayed = [PyFrame::default(); MAX_DEPTH];
-    let walked = walk(&recorded, layout, first, 64, 0, &mut Scratch::default(), &mut replayed);
+    let walked = walk(
+        &recorded,
+        layout,
+        Wish { innermost: first, max_depth: 64, seed: 0, epoch: 0 },
+        &mut Scratch::default(),
+        &mut replayed,
+    );
     let code =
         |frames: &[PyFrame]| frames.iter().map(|frame| (frame.code, frame.fingerprint)).collect::<Vec<_>>();
     assert_eq!((walked.end, code(&replayed[..walked.depth as usize])), (WalkEnd::Complete, code(&frames)));

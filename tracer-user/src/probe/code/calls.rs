@@ -13,6 +13,9 @@ use super::{Code, is_near};
 /// Instructions that are looked at behind a call.
 const BEHIND: usize = 16;
 
+/// The most calls that are followed; Debian's CPython has 256.
+const CALLS: usize = 1 << 16;
+
 /// Where a call's result can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -120,7 +123,8 @@ impl Calls {
             code.throughs().iter().filter_map(|through| Some((through.source, imported(through.pointer)?))),
         );
         found.sort_unstable_by_key(|(ip, _)| *ip);
-        let mut this = Self::default();
+        let too_many = found.split_off(found.len().min(CALLS));
+        let mut this = Self { lost: too_many.into_iter().map(|(ip, _)| ip).collect(), ..Self::default() };
         let mut tallies = Vec::new();
         for (ip, callee) in found {
             // The stubs themselves are jumps through a pointer too: whoever jumps to them was found already.
@@ -181,7 +185,8 @@ fn outcome(code: &Code<'_>, behind: u64) -> Option<Outcome> {
     let stack = line.of(Register::Rsp);
     let mut stepped = None;
     for instruction in code.from(behind).take(BEHIND) {
-        let Some(register) = line.holder(result).filter(|_| line.of(Register::Rsp) == stack) else { break };
+        let register = line.holders(result).first().filter(|_| line.of(Register::Rsp) == stack);
+        let Some(register) = register else { break };
         let outcome = Outcome { ip: instruction.ip(), register, emulated: true };
         if is_emulated(&instruction, code.bytes(&instruction)) {
             return Some(outcome);
@@ -217,3 +222,6 @@ fn tally_behind(code: &Code<'_>, call: &Call) -> Option<u64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

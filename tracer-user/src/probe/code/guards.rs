@@ -26,7 +26,7 @@ pub fn nearest<T>(code: &Code<'_>, ip: u64, meaning: impl Fn(u64) -> Option<T>) 
                     | FlowControl::IndirectCall
             )
         });
-        let jumps = code.jumps_into(at..at + 1).iter().filter_map(|edge| code.at(edge.source));
+        let jumps = code.jumps_to(at).iter().filter_map(|edge| code.at(edge.source));
         for instruction in falls.into_iter().chain(jumps) {
             let reads = (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
             if let Some(found) = reads.then(|| fixed_address(&instruction)).flatten().and_then(&meaning) {
@@ -38,4 +38,25 @@ pub fn nearest<T>(code: &Code<'_>, ip: u64, meaning: impl Fn(u64) -> Option<T>) 
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::code::tests::fixture::Snippet;
+
+    #[test]
+    fn the_nearest_guard_tells_the_domain() {
+        let snippet = Snippet::of(
+            "cmp qword ptr counter[rip], 0; mov rax, slot[rip]; cmp rax, 5; jne away; beside: nop; ret
+             away: nop; jmp there; ud2; there: mov rbx, [rbx]; last: ret; alone: mov rax, counter[rip]; ret; island: nop",
+        );
+        let code = snippet.code();
+        let meaning = |word: u64| ["slot", "counter"].into_iter().find(|name| snippet.label(name) == word);
+        let at = |name: &str| nearest(&code, snippet.label(name), meaning);
+        assert_eq!((at("beside"), at("last"), at("island")), (Some("slot"), Some("slot"), None));
+        // One that means nothing is passed over.
+        let counter = |word: u64| (word == snippet.label("counter")).then_some(());
+        assert_eq!(nearest(&code, snippet.label("last"), counter), Some(()));
+    }
 }

@@ -15,10 +15,17 @@ use crate::target::elf::Elf;
 pub mod calls;
 pub mod guards;
 pub mod pymalloc;
+mod registers;
 mod values;
+mod ways;
 
 /// The most code that is looked at, in bytes: the largest embedders of CPython have some 100 MB of it.
 const LIMIT: usize = 256 << 20;
+
+/// The most instructions of one kind, and the most stores that may be a fast path, that are kept: real code has one jump in 20 bytes, and one such store
+/// in 2,000. A file that has more was written to waste our time and memory, and is not read at all.
+const KEPT: usize = 1 << 24;
+const STORES: usize = 1 << 20;
 
 /// The longest instruction of x86-64, in bytes.
 const LONGEST: u64 = 15;
@@ -60,6 +67,7 @@ struct Part<'a> {
 }
 
 /// The code of a file.
+#[derive(Default)]
 pub struct Code<'a> {
     parts: Vec<Part<'a>>,
     /// Direct jumps, by target.
@@ -85,26 +93,23 @@ impl<'a> Code<'a> {
     /// Reads stretches of code, each with its address.
     #[must_use]
     pub fn of_parts(stretches: impl IntoIterator<Item = (u64, &'a [u8])>) -> Self {
-        let mut this = Self {
-            parts: Vec::new(),
-            jumps: Vec::new(),
-            calls: Vec::new(),
-            throughs: Vec::new(),
-            tallies: Vec::new(),
-            stores: Vec::new(),
-        };
+        let mut this = Self::default();
         let mut room = LIMIT;
         for (vaddr, bytes) in stretches {
             let bytes = bytes.get(..bytes.len().min(room)).unwrap_or_default();
             room -= bytes.len();
-            this.read(vaddr, bytes);
+            if !this.read(vaddr, bytes) {
+                return Self::default();
+            }
         }
         this.jumps.sort_unstable();
         this.calls.sort_unstable();
+        this.tallies.sort_unstable_by_key(|tally| tally.source);
         this
     }
 
-    fn read(&mut self, vaddr: u64, bytes: &'a [u8]) {
+    /// Reads a stretch; `false` if there is more in it than any honest code has.
+    fn read(&mut self, vaddr: u64, bytes: &'a [u8]) -> bool {
         let mut starts = vec![0u64; bytes.len().div_ceil(64)];
         let mut decoder = Decoder::with_ip(64, bytes, vaddr, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
@@ -118,8 +123,14 @@ impl<'a> Code<'a> {
                 *word |= 1 << (at % 64);
             }
             self.note(&instruction);
+            let most =
+                self.jumps.len().max(self.calls.len()).max(self.tallies.len()).max(self.throughs.len());
+            if most > KEPT || self.stores.len() > STORES {
+                return false;
+            }
         }
         self.parts.push(Part { vaddr, bytes, starts });
+        true
     }
 
     fn note(&mut self, instruction: &Instruction) {
@@ -183,6 +194,12 @@ impl<'a> Code<'a> {
         between(&self.jumps, &targets)
     }
 
+    /// Direct jumps to an address.
+    #[must_use]
+    pub fn jumps_to(&self, target: u64) -> &[Edge] {
+        self.jumps_into(target..target.saturating_add(1))
+    }
+
     /// Direct calls of an address.
     #[must_use]
     pub fn calls_of(&self, target: u64) -> &[Edge] {
@@ -216,7 +233,8 @@ impl<'a> Code<'a> {
     /// The tally at an address.
     #[must_use]
     pub fn tally_at(&self, ip: u64) -> Option<Tally> {
-        self.tallies.iter().find(|tally| tally.source == ip).copied()
+        let index = self.tallies.partition_point(|tally| tally.source < ip);
+        self.tallies.get(index).filter(|tally| tally.source == ip).copied()
     }
 
     fn part(&self, ip: u64) -> Option<(&Part<'a>, usize)> {

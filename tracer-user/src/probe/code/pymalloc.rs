@@ -4,22 +4,22 @@
 //! * allocation: `block = pool->freeblock; ++pool->ref.count; pool->freeblock = *block`
 //! * free: `*block = lastfree = pool->freeblock; pool->freeblock = block; --pool->ref.count`
 //!
-//! Both store to `pool->freeblock`, at offset 8; around each such store of the file, the values are followed along the straight line. The order of the
-//! instructions, the registers and the compiler do not matter.
+//! Both store to `pool->freeblock`, at offset 8; on each way to such a store of the file, the values are followed. The order of the instructions, the registers and
+//! the compiler do not matter. A trap is only where nobody comes by who has not just run such a store.
 
-use iced_x86::{FlowControl, Instruction, Mnemonic};
+use std::collections::{HashMap, HashSet};
+
+use iced_x86::{FlowControl, Instruction};
 use tracer_common::hook::Register;
 
-use super::super::sites::spot::is_emulated;
-use super::values::{Line, Made, Store, Value};
-use super::{Code, is_near};
+use self::event::{Event, Held, Verdict, judge};
+pub use self::slow::{SlowCall, SlowPath};
+use super::Code;
+use super::values::Made;
+use super::ways::before;
 
-/// Instructions that are followed before the store, and behind it until a trap can be placed.
-const BEFORE: usize = 40;
-const BEHIND: usize = 16;
-
-/// `pool->freeblock`, in bytes from the pool.
-const FREEBLOCK: i64 = 8;
+mod event;
+mod slow;
 
 /// Size classes of pymalloc, 16 bytes apart.
 const CLASSES: u64 = 32;
@@ -73,19 +73,8 @@ pub struct FastPaths {
     pub allocs: Vec<Alloc>,
     /// Frees, by address.
     pub frees: Vec<Site>,
-    /// Stores that do what a fast path does, but behind which no register holds the block: no trap can be placed.
+    /// Stores that do what a fast path does, but not on all ways that lead there, or with the block in no register: no trap can be placed.
     pub lost: Vec<u64>,
-}
-
-/// What a store to `pool->freeblock` was part of.
-struct Found {
-    block: Value,
-    pool: Value,
-    /// An allocation; else a free.
-    handed_out: bool,
-    /// The instruction behind which the block's entry is complete.
-    last: Instruction,
-    store: u64,
 }
 
 impl FastPaths {
@@ -93,40 +82,37 @@ impl FastPaths {
     #[must_use]
     pub fn of(code: &Code<'_>) -> Self {
         let mut this = Self::default();
-        let mut pools = Vec::new();
+        let mut events = Vec::new();
         for &store in &code.stores {
-            let Some((mut line, found)) = recognise(code, store) else { continue };
-            let Some(site) = place(code, &mut line, &found) else {
-                this.lost.push(store);
-                continue;
-            };
-            match found.handed_out {
-                false => this.add_free(site),
-                true => {
-                    let made = line.made(found.pool);
-                    pools.push(made);
-                    let size = asked(code, &line, made, site.ip).unwrap_or(Size::Pool);
-                    this.allocs.push(Alloc { site, size });
+            match judge(code, store) {
+                Verdict::Other => {}
+                Verdict::Unclear => this.lost.push(store),
+                Verdict::Event(event) => events.push(event),
+            }
+        }
+        let mut shared: HashMap<(Option<u64>, bool), Vec<&Event>> = HashMap::new();
+        for event in &events {
+            shared.entry((event.trap(), event.handed_out)).or_default().push(event);
+        }
+        let mut pools = Vec::new();
+        for event in &events {
+            let others = shared.get(&(event.trap(), event.handed_out)).map_or(&[][..], Vec::as_slice);
+            match place(code, event, others) {
+                None => this.lost.push(event.store()),
+                Some((site, _)) if !event.handed_out => this.frees.push(site),
+                Some((site, size)) => {
+                    let same = others.iter().all(|other| other.pool == event.pool);
+                    pools.push(if same { event.pool } else { Made::Somehow });
+                    this.allocs.push(Alloc { site, size: size.map_or(Size::Pool, Size::Asked) });
                 }
             }
         }
-        this.frees.sort_unstable_by_key(|site| site.ip);
         this.classes(&pools);
+        // Where the compiler has merged the ends of several, they share a trap.
+        this.frees.sort_unstable_by_key(|site| (site.ip, site.store));
+        this.frees.dedup_by_key(|site| site.ip);
+        this.allocs.sort_unstable_by_key(|alloc| (alloc.site.ip, alloc.site.store));
         this
-    }
-
-    /// Adds a free. The compiler may have merged the ends of two of them: then they share the trap, and only the pool's header knows which block it is.
-    fn add_free(&mut self, site: Site) {
-        let Some(other) = self.frees.iter_mut().find(|other| other.ip == site.ip) else {
-            return self.frees.push(site);
-        };
-        if other.block != site.block {
-            match (other.block, site.block) {
-                (Block::Held(_), Block::Freeblock(_)) => *other = site,
-                (Block::Freeblock(_), Block::Held(_)) => {}
-                _ => self.lost.push(site.store),
-            }
-        }
     }
 
     /// Fills in the classes of the sites that take their pool from a fixed place of `usedpools`, whose address the others tell.
@@ -159,228 +145,74 @@ pub(super) fn most_frequent(values: impl Iterator<Item = u64>) -> Option<u64> {
         .and_then(|same| same.first().copied())
 }
 
-/// Follows the line that leads to a store and says what the store is part of; the line then ends with the store, or with the instruction behind it
-/// that counts the pool's blocks.
-fn recognise(code: &Code<'_>, store: u64) -> Option<(Line, Found)> {
-    let mut line = Line::new();
-    for instruction in leading(code, store) {
-        line.step(&instruction);
+impl Event {
+    /// The address of the store.
+    fn store(&self) -> u64 {
+        self.path.first().map_or(0, Instruction::ip)
     }
-    let last = *line.stores.last()?;
-    let (pool, value) = (last.base, last.value);
-    if last.offset != FREEBLOCK || pool == value {
+
+    /// The instruction at which a trap is cheap, however many events come by there.
+    fn trap(&self) -> Option<u64> {
+        let decides = |last: &&Instruction| last.flow_control() != FlowControl::UnconditionalBranch;
+        self.path.last().filter(|_| self.emulated.last() == Some(&true)).filter(decides).map(Instruction::ip)
+    }
+
+    /// A trap before an instruction of the path.
+    fn site(&self, index: usize, block: Block) -> Option<Site> {
+        let (ip, emulated) = (self.path.get(index)?.ip(), *self.emulated.get(index)?);
+        Some(Site { ip, block, emulated, store: self.store() })
+    }
+}
+
+/// The trap of an event, and the register that holds the size there. `others` are all events whose cheap trap is the same, and this one.
+fn place(code: &Code<'_>, event: &Event, others: &[&Event]) -> Option<(Site, Option<Register>)> {
+    if event.trap().is_some()
+        && let Some(held) = agreed(code, others)
+        && let Some(block) = whereabouts(held, event.handed_out)
+    {
+        return Some((event.site(event.path.len() - 1, block)?, held.size.first()));
+    }
+    // Before anybody else comes along: a cheap instruction, or any at which the block is in a register. The store itself is the first of all.
+    let own: HashSet<u64> = event.path.iter().map(Instruction::ip).collect();
+    let entered = (1..event.path.len()).find(|index| is_entered(code, event, *index, &own));
+    let at = |index: usize, stepped: bool| {
+        let held = event.held.get(index)?;
+        let block = match stepped {
+            true => Block::Held(held.block.first()?),
+            false => whereabouts(*held, event.handed_out)?,
+        };
+        Some((event.site(index, block)?, held.size.first()))
+    };
+    let mut alone = 0..entered.unwrap_or(event.path.len());
+    let cheap = alone.clone().skip(1).filter(|index| event.emulated.get(*index) == Some(&true));
+    cheap.filter_map(|index| at(index, false)).next().or_else(|| alone.find_map(|index| at(index, true)))
+}
+
+/// What is held at the trap that these events share, unless somebody else comes by there.
+fn agreed(code: &Code<'_>, events: &[&Event]) -> Option<Held> {
+    let all: HashSet<u64> = events.iter().flat_map(|event| &event.path).map(Instruction::ip).collect();
+    let stores: HashSet<u64> = events.iter().map(|event| event.store()).collect();
+    // Of two that follow each other, one hit cannot speak for both.
+    let apart = |event: &Event| event.path.iter().skip(1).all(|at| !stores.contains(&at.ip()));
+    let alone = |event: &Event| (1..event.path.len()).all(|index| !is_entered(code, event, index, &all));
+    if !events.iter().all(|event| apart(event) && alone(event)) {
         return None;
     }
-    let from_pool = Made::Word { base: pool, offset: FREEBLOCK };
-    let (block, handed_out) = match line.made(value) {
-        Made::Word { base: block, offset: 0 } if line.made(block) == from_pool => (block, true),
-        _ => {
-            let linked = |store: &Store| {
-                (store.base, store.offset) == (value, 0) && line.made(store.value) == from_pool
-            };
-            (line.stores.iter().any(linked).then_some(value)?, false)
-        }
-    };
-    let mut last = code.at(store)?;
-    for _ in 0..BEHIND {
-        if line.counted.contains(&(pool, handed_out)) {
-            return Some((line, Found { block, pool, handed_out, last, store }));
-        }
-        last = next(code, &last)?;
-        if last.flow_control() == FlowControl::Next {
-            line.step(&last);
-        } else if last.flow_control() != FlowControl::UnconditionalBranch {
-            return None;
-        }
-    }
-    None
+    events.iter().filter_map(|event| event.held.last().copied()).reduce(Held::and)
 }
 
-/// The instruction that runs after this one, if no jump decides.
-fn next(code: &Code<'_>, instruction: &Instruction) -> Option<Instruction> {
-    match instruction.flow_control() {
-        FlowControl::UnconditionalBranch if is_near(instruction) => code.at(instruction.near_branch64()),
-        FlowControl::Next => code.at(instruction.next_ip()),
-        _ => None,
-    }
+/// Whether others than those known come to an instruction of an event's path.
+fn is_entered(code: &Code<'_>, event: &Event, index: usize, known: &HashSet<u64>) -> bool {
+    let Some(at) = event.path.get(index) else { return true };
+    let before = before(code, at.ip());
+    before.unknown || before.known.iter().any(|before| !known.contains(&before.ip()))
 }
 
-/// The straight line of instructions that ends with the one at `ip`: jumps that were not taken belong to it, calls and unconditional jumps end it.
-fn leading(code: &Code<'_>, ip: u64) -> Vec<Instruction> {
-    let mut line: Vec<Instruction> = code.at(ip).into_iter().collect();
-    let mut at = ip;
-    while line.len() <= BEFORE {
-        let Some(instruction) = code.before(at) else { break };
-        if !matches!(instruction.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch) {
-            break;
-        }
-        at = instruction.ip();
-        line.push(instruction);
-    }
-    line.reverse();
-    line
+/// How the block can be told.
+fn whereabouts(held: Held, handed_out: bool) -> Option<Block> {
+    let freeblock = || held.pool.first().filter(|_| !handed_out).map(Block::Freeblock);
+    held.block.first().map(Block::Held).or_else(freeblock)
 }
 
-/// The first emulated instruction at which the block can still be told, or the first one of all.
-fn place(code: &Code<'_>, line: &mut Line, found: &Found) -> Option<Site> {
-    let mut stepped = None;
-    let mut at = next(code, &found.last)?;
-    for _ in 0..BEHIND {
-        let Some(block) = whereabouts(code, line, found, at.ip()) else { break };
-        let site = Site { ip: at.ip(), block, emulated: true, store: found.store };
-        if is_emulated(&at, code.bytes(&at)) {
-            return Some(site);
-        }
-        stepped = stepped.or(Some(Site { emulated: false, ..site }));
-        line.step(&at);
-        let Some(behind) = next(code, &at) else { break };
-        at = behind;
-    }
-    stepped
-}
-
-/// How the block can be told at `ip`. Whoever jumps into the line between may hold another block in that register: the pool's header is right for all.
-fn whereabouts(code: &Code<'_>, line: &Line, found: &Found, ip: u64) -> Option<Block> {
-    let freeblock = || line.holder(found.pool).filter(|_| !found.handed_out).map(Block::Freeblock);
-    let entered = ip < found.store || !code.jumps_into(found.store + 1..ip + 1).is_empty();
-    let held = line.holder(found.block).map(Block::Held);
-    if entered { freeblock().or(held) } else { held.or_else(freeblock) }
-}
-
-/// The register that holds the size asked for at the trap, if the pool was looked up with it: `usedpools[2 * ((size - 1) / 16)]`.
-fn asked(code: &Code<'_>, line: &Line, pool: Made, ip: u64) -> Option<Size> {
-    let (size, less) = size_of_pool(line, pool)?;
-    let register = line.holder(size)?;
-    // Whoever jumps into the line brings another size with him.
-    let entered = code.jumps_into(line.made_at(less) + 1..ip + 1);
-    entered.is_empty().then_some(Size::Asked(register))
-}
-
-/// The value that a pool was looked up with, and the one that is one less.
-fn size_of_pool(line: &Line, pool: Made) -> Option<(Value, Value)> {
-    let Made::Entry { index, .. } = pool else { return None };
-    let Made::Twice(class) = line.made(index) else { return None };
-    let Made::Sixteenth(less) = line.made(class) else { return None };
-    let Made::Next { of: size, up: false } = line.made(less) else { return None };
-    Some((size, less))
-}
-
-/// The register that holds the bytes asked for where the slow path is called: followed along the line that leads to the jump, and from there to the call. The
-/// kernel checks it against the pool's size class.
-fn size_at(code: &Code<'_>, call: u64) -> Option<Register> {
-    let arm = leading(code, call);
-    let begin = arm.first()?.ip();
-    let jump = code.jumps_into(begin..call + 1).iter().find_map(|edge| {
-        code.at(edge.source).filter(|jump| jump.flow_control() == FlowControl::ConditionalBranch)
-    });
-    let before = jump.map(|jump| (leading(code, jump.ip()), jump.near_branch64()));
-    let mut line = Line::new();
-    let skipped = before.as_ref().map_or(begin, |(_, target)| *target);
-    let before = before.map(|(before, _)| before).unwrap_or_default();
-    for instruction in before.iter().chain(arm.iter().filter(|at| at.ip() >= skipped && at.ip() < call)) {
-        line.step(instruction);
-    }
-    let sizes = line.pools().filter_map(|pool| size_of_pool(&line, pool));
-    line.holder(sizes.last()?.0)
-}
-
-/// A call of `allocate_from_new_pool`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlowCall {
-    /// The address of the call.
-    pub ip: u64,
-    /// The address behind it.
-    pub next_ip: u64,
-    /// The allocation in whose place it is made, by its number.
-    pub owner: Option<usize>,
-    /// A register that still holds the bytes asked for.
-    pub size: Option<Register>,
-}
-
-/// Where `allocate_from_new_pool` is, and who calls it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct SlowPath {
-    /// Its address.
-    pub function: u64,
-    /// Its calls.
-    pub calls: Vec<SlowCall>,
-}
-
-/// Instructions from a jump to the fast path or to the slow call that it decides between.
-const ARM: usize = 16;
-
-impl SlowPath {
-    /// Finds it: the function that is called where the fast path is not taken.
-    #[must_use]
-    pub fn of(code: &Code<'_>, allocs: &[Alloc]) -> Option<Self> {
-        let callees = allocs.iter().flat_map(|alloc| {
-            deciders(code, alloc.site.store).into_iter().take(2).filter_map(|side| first_call(code, side))
-        });
-        let function = most_frequent(callees)?;
-        let calls = code.calls_of(function).iter().filter_map(|edge| {
-            let call = code.at(edge.source)?;
-            let owner = owner(code, allocs, call.ip());
-            Some(SlowCall { ip: call.ip(), next_ip: call.next_ip(), owner, size: size_at(code, call.ip()) })
-        });
-        Some(Self { function, calls: calls.collect() })
-    }
-
-    /// Whether each call is the slow arm of a fast path, and each fast path has one.
-    #[must_use]
-    pub fn matches(&self, allocs: &[Alloc]) -> bool {
-        let mut seen: Vec<usize> = self.calls.iter().filter_map(|call| call.owner).collect();
-        seen.sort_unstable();
-        seen.dedup();
-        self.calls.iter().all(|call| call.owner.is_some()) && seen.len() == allocs.len()
-    }
-}
-
-/// The other sides of the conditional jumps that decide whether the code at `ip` is run: of those just before it, nearest first, and of those that jump to it.
-fn deciders(code: &Code<'_>, ip: u64) -> Vec<u64> {
-    let mut sides = Vec::new();
-    let mut at = ip;
-    for _ in 0..ARM {
-        for edge in code.jumps_into(at..at + 1) {
-            let jump =
-                code.at(edge.source).filter(|jump| jump.flow_control() == FlowControl::ConditionalBranch);
-            sides.extend(jump.map(|jump| jump.next_ip()));
-        }
-        let Some(before) = code.before(at) else { break };
-        match before.flow_control() {
-            FlowControl::Next => {}
-            FlowControl::ConditionalBranch if is_near(&before) => sides.push(before.near_branch64()),
-            _ => break,
-        }
-        at = before.ip();
-    }
-    sides
-}
-
-/// The function that is called first from here on.
-fn first_call(code: &Code<'_>, from: u64) -> Option<u64> {
-    along(code, from)
-        .find(|instruction| instruction.mnemonic() == Mnemonic::Call)
-        .filter(is_near)
-        .map(|call| call.near_branch64())
-}
-
-/// The allocation that is made instead of the slow call at `call`.
-fn owner(code: &Code<'_>, allocs: &[Alloc], call: u64) -> Option<usize> {
-    deciders(code, call).into_iter().find_map(|side| {
-        along(code, side)
-            .take_while(|instruction| instruction.mnemonic() != Mnemonic::Call)
-            .find_map(|instruction| allocs.iter().position(|alloc| alloc.site.store == instruction.ip()))
-    })
-}
-
-/// The instructions from an address on, as they run when no conditional jump is taken.
-fn along<'c>(code: &'c Code<'_>, from: u64) -> impl Iterator<Item = Instruction> + 'c {
-    let follow = move |instruction: &Instruction| match instruction.flow_control() {
-        FlowControl::UnconditionalBranch if is_near(instruction) => code.at(instruction.near_branch64()),
-        FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::Call => {
-            code.at(instruction.next_ip())
-        }
-        _ => None,
-    };
-    std::iter::successors(code.at(from), follow).take(ARM)
-}
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use tracer_common::hook::Register;
 
 use super::super::sites::spot::number;
 use super::super::sites::wrapper::fixed_address;
+use super::registers::Registers;
 
 /// A value's number.
 pub(super) type Value = usize;
@@ -74,6 +75,11 @@ impl Line {
         self.made.get(value).map_or(Made::Somehow, |(made, _)| *made)
     }
 
+    /// Whether a value is from before the line began.
+    pub(super) const fn is_older(&self, value: Value) -> bool {
+        value < Register::ALL.len()
+    }
+
     /// Entries of tables that were read, in order.
     pub(super) fn pools(&self) -> impl Iterator<Item = Made> + '_ {
         self.made.iter().map(|(made, _)| *made).filter(|made| matches!(made, Made::Entry { .. }))
@@ -84,33 +90,26 @@ impl Line {
         self.made.get(value).map_or(0, |(_, ip)| *ip)
     }
 
-    /// A register that holds a value, whatever else does. The stack pointer never counts.
-    pub(super) fn holder(&self, value: Value) -> Option<Register> {
-        Register::ALL
-            .into_iter()
-            .find(|register| *register != Register::Rsp && self.held[*register as usize] == value)
+    /// The registers that hold a value. The stack pointer never counts.
+    pub(super) fn holders(&self, value: Value) -> Registers {
+        let holds =
+            |register: &Register| *register != Register::Rsp && self.held[*register as usize] == value;
+        Register::ALL.into_iter().filter(holds).collect()
     }
 
     /// Takes an instruction into account.
     pub(super) fn step(&mut self, instruction: &Instruction) {
         let made = self.makes(instruction);
-        let copied = copy(instruction).map(|from| self.of(from));
+        let copied = copy(instruction).map(|from| self.of(from)).or_else(|| self.widened(instruction));
         self.remember_stores(instruction);
-        let written: Vec<Register> = self
-            .factory
-            .info(instruction)
-            .used_registers()
-            .iter()
-            .filter(|used| {
-                matches!(
-                    used.access(),
-                    OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
-                )
-            })
-            .filter_map(|used| number(used.register()))
-            .collect();
-        for register in written {
-            self.held[register as usize] = self.new_value(Made::Somehow, instruction.ip());
+        for used in self.factory.info(instruction).used_registers() {
+            let written = matches!(
+                used.access(),
+                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+            );
+            let Some(register) = number(used.register()).filter(|_| written) else { continue };
+            self.made.push((Made::Somehow, instruction.ip()));
+            self.held[register as usize] = self.made.len() - 1;
         }
         let into = (instruction.op_count() > 0 && instruction.op0_kind() == OpKind::Register)
             .then(|| number(instruction.op0_register()))
@@ -126,6 +125,15 @@ impl Line {
     fn new_value(&mut self, made: Made, ip: u64) -> Value {
         self.made.push((made, ip));
         self.made.len() - 1
+    }
+
+    /// `mov r32, r32` of a size class: gcc extends it so before it indexes with it. A class has no upper half that could be lost.
+    fn widened(&self, instruction: &Instruction) -> Option<Value> {
+        let from = (instruction.op_count() == 2 && instruction.mnemonic() == Mnemonic::Mov)
+            .then(|| self.operand(instruction, 1))
+            .flatten()?;
+        let halves = instruction.op1_register().is_gpr32();
+        (halves && matches!(self.made(from), Made::Twice(_) | Made::Sixteenth(_))).then_some(from)
     }
 
     /// What the instruction's first operand, a register, will hold.

@@ -25,8 +25,8 @@ pub struct Facts<'a> {
     slow: Option<SlowPath>,
     calls: Calls,
     table: &'a Table,
-    /// The allocator's own functions: who calls them asks for memory, not they.
-    bodies: Vec<Range<u64>>,
+    /// The allocator's own functions, each with its domain: who calls them asks for memory, not they. A function that serves two domains counts for the outer.
+    bodies: Vec<(Range<u64>, Domain)>,
 }
 
 /// Fast paths that were found.
@@ -61,12 +61,14 @@ impl<'a> Facts<'a> {
         let calls = Calls::of(&code, callee, |pointer| elf.import_at(pointer).and_then(Callee::named));
         let frames = FrameTable::new(elf);
         let symbols = FUNCTIONS.iter().filter(|function| function.slot_index().is_some());
-        let symbols = symbols.filter_map(|function| elf.symbol(function.symbol));
-        let servers = table.entries.iter().flat_map(|entry| entry.functions);
-        let bodies = symbols
-            .map(|symbol| symbol.address..symbol.address.saturating_add(symbol.size))
-            .chain(servers.filter_map(|address| frames.function_at(address)))
-            .collect();
+        let symbols = symbols.filter_map(|function| {
+            let symbol = elf.symbol(function.symbol)?;
+            Some((symbol.address..symbol.address.saturating_add(symbol.size), function.domain))
+        });
+        let behind =
+            table.entries.iter().flat_map(|entry| entry.functions.map(|function| (function, entry.domain)));
+        let behind = behind.filter_map(|(address, domain)| Some((frames.function_at(address)?, domain)));
+        let bodies = symbols.chain(behind).collect();
         Self { code, frames, fast, slow, calls, table, bodies }
     }
 
@@ -112,22 +114,29 @@ impl<'a> Facts<'a> {
             .then(|| format!("{frees} free sites, but {downs} places where a large block is freed"))
     }
 
-    /// The words of the report: "171 allocation and 47 free sites, 171 slow calls".
+    /// The words of the report: "171 + 47 sites, a slow path for each".
     fn words(&self) -> String {
-        let Counts { allocs, frees, slow_calls, .. } = self.counts();
-        format!("{allocs} allocation and {frees} free sites, as many slow paths ({slow_calls})")
+        let Counts { allocs, frees, .. } = self.counts();
+        format!("{allocs} + {frees} sites for allocations and frees, a slow path for each")
     }
 
-    /// The domain whose guard stands before a piece of inlined code.
+    /// The domain of the allocator's function that a piece of code belongs to.
+    fn body(&self, ip: u64) -> Option<Domain> {
+        self.bodies.iter().find(|(body, _)| body.contains(&ip)).map(|(_, domain)| *domain)
+    }
+
+    /// The domain that a piece of code serves: of its function, or of the guard that stands before it.
     fn domain(&self, ip: u64) -> Option<Domain> {
+        if let Some(domain) = self.body(ip) {
+            return Some(domain);
+        }
         let outer = |domain: &Domain| matches!(domain, Domain::Object | Domain::Mem);
         guards::nearest(&self.code, ip, |slot| self.table.domain_of_slot(slot).filter(outer))
     }
 
     /// Who asks at `ip`: the code there, or the caller of the allocator's function that it belongs to.
     fn asker(&self, ip: u64, hook: Hook) -> Hook {
-        let words =
-            self.bodies.iter().any(|body| body.contains(&ip)).then(|| self.frames.cfa_words(ip)).flatten();
+        let words = self.body(ip).and_then(|_| self.frames.cfa_words(ip));
         match words {
             Some(words) => {
                 Hook { caller_from: CallerFrom::Stack as u8, caller_words: i32::from(words), ..hook }
@@ -180,8 +189,7 @@ pub(super) fn add(
 
 /// More places hand out blocks than the allocator's own functions have.
 fn is_inlined(facts: &Facts<'_>) -> bool {
-    let outside = |alloc: &&Alloc| !facts.bodies.iter().any(|body| body.contains(&alloc.site.ip));
-    facts.fast.allocs.iter().any(|alloc| outside(&alloc))
+    facts.fast.allocs.iter().any(|alloc| facts.body(alloc.site.ip).is_none())
 }
 
 /// `PYTHONMALLOC=malloc`: objects are served by the functions of the raw domain.
@@ -239,7 +247,8 @@ impl Adder<'_> {
         let name = elf.name_at(slow.function).map_or_else(|| "(new pool)".to_owned(), str::to_owned);
         let name = format!("{name}+{}", spot.offset);
         planner.add_at(self.place, &name, ip, spot.emulated, Hook::new(Role::NewPool, Domain::Object));
-        planner.add_at(self.place, &name, ip, spot.emulated, returned(Register::Rax, true));
+        let back = Hook { role: Role::NewPoolReturn as u8, ..returned(Register::Rax, true) };
+        planner.add_at(self.place, &name, ip, spot.emulated, back);
         let Some(slot) = self.place.tstate_slot else { return };
         for call in &slow.calls {
             let behind = call.next_ip;

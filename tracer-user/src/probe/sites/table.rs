@@ -95,7 +95,8 @@ impl Function {
             | Role::IntReturn
             | Role::FastAlloc
             | Role::FastFree
-            | Role::NewPool => None,
+            | Role::NewPool
+            | Role::NewPoolReturn => None,
         }
     }
 

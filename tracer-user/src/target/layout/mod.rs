@@ -13,8 +13,8 @@ pub struct Layout {
     pub objects: Objects,
     /// How the threads hang together.
     pub threads: Threads,
-    /// Bytes of a pool of pymalloc (`POOL_SIZE`, `Include/internal/pycore_obmalloc.h` or `Objects/obmalloc.c`); a power of two.
-    pub pool_bytes: u32,
+    /// How the allocator of small blocks keeps its books.
+    pub pools: Pools,
 }
 
 /// Offsets in bytes of the objects that are read from outside; the names are CPython's.
@@ -61,6 +61,36 @@ pub struct Threads {
     pub interpreter_threads_head: u64,
     /// `PyThreadState.next`.
     pub tstate_next: u64,
+}
+
+/// pymalloc: sizes in bytes, and offsets in bytes in the header of a pool and in an entry of the table of arenas; the names are
+/// CPython's (`Objects/obmalloc.c`; from 3.12 on `Include/internal/pycore_obmalloc.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is named after the CPython field or constant that it is about")]
+pub struct Pools {
+    /// Pools lie at multiples of their size.
+    pub pool_size: u64,
+    /// `POOL_OVERHEAD`: the header, before the first block.
+    pub pool_overhead: u64,
+    pub arena_size: u64,
+    /// `ALIGNMENT`: size classes are this many bytes apart.
+    pub alignment: u64,
+    pub size_classes: u32,
+    pub pool_ref: usize,
+    pub pool_freeblock: usize,
+    pub pool_arenaindex: usize,
+    pub pool_szidx: usize,
+    pub pool_nextoffset: usize,
+    pub pool_maxnextoffset: usize,
+    /// Bytes of a `struct arena_object`.
+    pub arena_object_size: usize,
+    /// `INITIAL_ARENA_OBJECTS`: the table begins with so many entries, and doubles.
+    pub initial_arena_objects: usize,
+    pub arena_address: usize,
+    pub arena_pool_address: usize,
+    pub arena_nfreepools: usize,
+    pub arena_ntotalpools: usize,
+    pub arena_nextarena: usize,
 }
 
 /// The layout of `major.minor`, if this unshed knows it.

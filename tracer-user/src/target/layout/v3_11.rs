@@ -1,12 +1,13 @@
 //! CPython 3.11, x86-64, little-endian: offsets as `offsetof` gives them for 3.11.2 and 3.11.7, which agree.
 //!
 //! The definitions are in CPython's `Include/internal/pycore_frame.h` (`_PyInterpreterFrame`), `Include/cpython/pystate.h` (`_ts`, `_PyCFrame`),
-//! `Include/internal/pycore_runtime.h`, `pycore_interp.h`, `pycore_gil.h`, `Include/cpython/code.h`, `unicodeobject.h`, `object.h` and `longintrepr.h`.
+//! `Include/internal/pycore_runtime.h`, `pycore_interp.h`, `pycore_gil.h`, `Include/cpython/code.h`, `unicodeobject.h`, `object.h` and `longintrepr.h`;
+//! those of the pools in `Objects/obmalloc.c` (`struct pool_header`, `struct arena_object`).
 
 use tracer_common::layout::PyLayout;
-use tracer_common::limits::{CODE_CHUNK, FRAME_CHUNK};
+use tracer_common::limits::{CODE_CHUNK, FRAME_WINDOW};
 
-use super::{Layout, Objects, Threads};
+use super::{Layout, Objects, Pools, Threads};
 
 /// The first byte of a frame that the walk reads: `_PyInterpreterFrame.f_code`.
 const FRAME_AT: u32 = 32;
@@ -56,13 +57,32 @@ pub const LAYOUT: Layout = Layout {
         interpreter_threads_head: 16,
         tstate_next: 8,
     },
-    pool_bytes: 16 << 10,
+    pools: Pools {
+        pool_size: 16 << 10,
+        pool_overhead: 48,
+        arena_size: 1 << 20,
+        alignment: 16,
+        size_classes: 32,
+        pool_ref: 0,
+        pool_freeblock: 8,
+        pool_arenaindex: 32,
+        pool_szidx: 36,
+        pool_nextoffset: 40,
+        pool_maxnextoffset: 44,
+        arena_object_size: 48,
+        initial_arena_objects: 16,
+        arena_address: 0,
+        arena_pool_address: 8,
+        arena_nfreepools: 16,
+        arena_ntotalpools: 20,
+        arena_nextarena: 32,
+    },
 };
 
 const _: () = {
     let walk = &LAYOUT.walk;
     let code = &LAYOUT.objects;
-    assert!(walk.frame_len as usize <= FRAME_CHUNK && walk.frame_entry_word + 8 <= walk.frame_len);
+    assert!(walk.frame_len as usize <= FRAME_WINDOW && walk.frame_entry_word + 8 <= walk.frame_len);
     // The fingerprint covers the first line and the three names.
     assert!(walk.code_at as u64 <= code.code_firstlineno);
     assert!(code.code_qualname + 8 <= walk.code_at as u64 + CODE_CHUNK as u64);

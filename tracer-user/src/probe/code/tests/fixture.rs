@@ -1,0 +1,98 @@
+//! Code for the tests: assembled and compiled here, or found on this machine.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::probe::code::Code;
+use crate::probe::code::pymalloc::{FastPaths, SlowPath};
+use crate::target::elf::Elf;
+
+/// A linked piece of assembly, with its labels.
+pub(in crate::probe::code) struct Snippet {
+    elf: Elf,
+}
+
+impl Snippet {
+    /// Assembles a text in Intel's syntax. `usedpools` is a table of words, `counter` and `slot` are words.
+    pub(in crate::probe::code) fn of(text: &str) -> Self {
+        let source = format!(
+            ".intel_syntax noprefix\n.bss\nusedpools: .skip 512\ncounter: .skip 8\nslot: .skip 8\n.text\n{text}\n"
+        );
+        let flags = ["-x", "assembler", "-nostdlib", "-static", "-no-pie", "-Wl,--entry=0"];
+        Self { elf: built("gcc", &flags, &source).unwrap_or_else(|said| panic!("{source}\n{said}")) }
+    }
+
+    /// The address of a label.
+    pub(in crate::probe::code) fn label(&self, name: &str) -> u64 {
+        self.elf.symbol(name).unwrap_or_else(|| panic!("no label {name}")).address
+    }
+
+    pub(in crate::probe::code) fn code(&self) -> Code<'_> {
+        Code::of(&self.elf)
+    }
+
+    pub(in crate::probe::code) fn fast(&self) -> FastPaths {
+        FastPaths::of(&self.code())
+    }
+
+    /// The fast paths, and the slow path behind them.
+    pub(in crate::probe::code) fn paths(&self) -> (FastPaths, SlowPath) {
+        let (code, fast) = (self.code(), self.fast());
+        let slow = SlowPath::of(&code, &fast.allocs).unwrap();
+        (fast, slow)
+    }
+}
+
+/// Runs a compiler over a text, and reads what it has made.
+pub(in crate::probe::code) fn built(compiler: &str, flags: &[&str], source: &str) -> Result<Elf, String> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let stem = std::env::temp_dir().join(format!("unshed-code-{}-{number}", std::process::id()));
+    let (input, output) = (stem.with_extension("in"), stem.with_extension("out"));
+    std::fs::write(&input, source).unwrap();
+    let ran = Command::new(compiler).args(flags).arg(&input).arg("-o").arg(&output).output().unwrap();
+    let made = match ran.status.success() {
+        true => Elf::open(&output).map_err(|error| error.to_string()),
+        false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
+    };
+    let _ = std::fs::remove_file(&input);
+    let _ = std::fs::remove_file(&output);
+    made
+}
+
+/// Whether a program answers.
+pub(in crate::probe::code) fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|ran| ran.status.success())
+}
+
+/// The shared libraries of all CPythons that pyenv has built here.
+pub(in crate::probe::code) fn libraries() -> Vec<PathBuf> {
+    let root = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let root = root.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")));
+    let versions = root.and_then(|root| std::fs::read_dir(root.join("versions")).ok());
+    let folders = versions.into_iter().flatten().flatten().map(|entry| entry.path().join("lib"));
+    let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    let is_library = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| {
+            let name = name.to_string_lossy();
+            name.starts_with("libpython3.") && name.ends_with(".so.1.0")
+        })
+    };
+    let mut found: Vec<PathBuf> = files.map(|entry| entry.path()).filter(is_library).collect();
+    found.sort();
+    found
+}
+
+/// How often objdump finds a call of, or a jump to, the linker's stub of a function.
+pub(in crate::probe::code) fn stubs_called(path: &Path, function: &str) -> usize {
+    let ran = Command::new("objdump").args(["-d", "--no-show-raw-insn", "-j", ".text"]).arg(path).output();
+    let text = String::from_utf8(ran.unwrap().stdout).unwrap();
+    let stub = format!("<{function}@plt>");
+    let calls = |line: &&str| {
+        let instruction = line.split('\t').nth(1).unwrap_or_default();
+        (instruction.starts_with("call") || instruction.starts_with("jmp"))
+            && line.trim_end().ends_with(&stub)
+    };
+    text.lines().filter(calls).count()
+}
