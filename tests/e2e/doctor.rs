@@ -9,8 +9,8 @@ use unshed_tests::interpreters::{Interpreter, any_supported, debian};
 /// How often a target is killed at most until that hits the moment in which it is counted.
 const KILLS: usize = 10;
 
-fn both() -> [Interpreter; 2] {
-    [any_supported().clone(), debian()]
+fn both() -> [&'static Interpreter; 2] {
+    [any_supported(), debian()]
 }
 
 /// A program that allocates and frees at full speed.
@@ -48,7 +48,7 @@ fn sum(rows: &Value, field: &str) -> u64 {
 #[test]
 fn a_busy_target_is_counted_and_its_slowdown_foretold() {
     for interpreter in both() {
-        let mut target = storm(&interpreter);
+        let mut target = storm(interpreter);
         let process = examined(&target);
         let counted = &process["counted"];
         let hits = counted["hits"].as_u64().expect("a count");
@@ -76,7 +76,7 @@ fn a_busy_target_is_counted_and_its_slowdown_foretold() {
 #[test]
 fn an_idle_target_is_told_as_such() {
     for interpreter in both() {
-        let mut target = idle(&interpreter);
+        let mut target = idle(interpreter);
         let process = examined(&target);
         assert_eq!(process["counted"]["hits"], 0, "{}", process["counted"]);
         assert_eq!(process["counted"]["slowdown"], 1.0, "{}", process["counted"]);
@@ -109,7 +109,7 @@ fn exact(target: &Target, more: &[&str]) -> Output {
 #[test]
 fn an_exact_trace_that_costs_too_much_is_refused() {
     for interpreter in both() {
-        let mut target = storm(&interpreter);
+        let mut target = storm(interpreter);
         for limit in [&[][..], &["--max-slowdown", "1"]] {
             let output = exact(&target, limit);
             output.assert_code(1);
@@ -128,7 +128,7 @@ fn an_exact_trace_that_costs_too_much_is_refused() {
 #[test]
 fn an_exact_trace_within_the_limit_is_traced() {
     for interpreter in both() {
-        let mut target = storm(&interpreter);
+        let mut target = storm(interpreter);
         let recording = Unshed::record(target.pid(), &["--exact", "--max-slowdown", "1000"]);
         goes_round(&mut target);
         let output = recording.stop();
@@ -219,7 +219,7 @@ fn a_target_that_is_killed_while_it_is_counted_is_gone() {
 #[test]
 fn a_doctor_that_is_killed_leaves_no_trap() {
     for interpreter in both() {
-        let mut target = storm(&interpreter);
+        let mut target = storm(interpreter);
         trapping(&target, &["doctor"]).kill(target.pid());
         target.assert_unharmed();
     }

@@ -34,12 +34,11 @@ fn process(outlook: &Outlook) -> Process {
     let points: Vec<Point> = plan
         .points
         .iter()
-        .zip(PointKind::of(&plan.points))
         .zip(prices.iter().zip(&hits))
-        .map(|((point, kind), (price, hits))| Point {
+        .map(|(point, (price, hits))| Point {
             name: point.name.clone(),
             address: point.vaddr,
-            kind: kind.words(),
+            kind: PointKind::of(point).words(),
             returns: point.returns,
             emulated: point.emulated,
             ns_per_hit: price.traced_ns,

@@ -83,7 +83,7 @@ impl Prices {
 
 fn work_ns(point: &Point) -> f64 {
     match point.hook.role() {
-        Some(Role::FastAlloc | Role::Return | Role::IntReturn) => WORK_BORN,
+        Some(Role::FastAlloc | Role::Return | Role::IntReturn | Role::NewPoolReturn) => WORK_BORN,
         Some(Role::FastFree | Role::Free) => WORK_FREED,
         Some(Role::Finalize) | None => 0.0,
         Some(_) => WORK_BEGUN,
@@ -154,28 +154,20 @@ impl PointKind {
         Self::End,
     ];
 
-    /// The kinds of the points of a plan, in its order.
+    /// The kind of a point.
     #[must_use]
-    pub fn of(points: &[Point]) -> Vec<Self> {
-        let new_pool = |point: &&Point| point.hook.role() == Some(Role::NewPool);
-        let slow = points.iter().find(new_pool).map(|point| (&point.file, point.file_offset));
-        points
-            .iter()
-            .map(|point| {
-                let hook = &point.hook;
-                match hook.role() {
-                    _ if slow == Some((&point.file, point.file_offset)) => Self::SlowPath,
-                    Some(Role::FastAlloc) => Self::AllocPath,
-                    Some(Role::FastFree) => Self::FreePath,
-                    Some(Role::Finalize) => Self::End,
-                    Some(Role::Return | Role::IntReturn) if point.returns => Self::FunctionReturn,
-                    Some(Role::Return | Role::IntReturn) => Self::LibraryOutcome,
-                    Some(Role::Free) if hook.caller_from == CallerFrom::Here as u8 => Self::LibraryCall,
-                    _ if hook.entry_words < 0 => Self::LibraryCall,
-                    _ => Self::Function,
-                }
-            })
-            .collect()
+    pub fn of(point: &Point) -> Self {
+        match point.hook.role() {
+            Some(Role::NewPool | Role::NewPoolReturn) => Self::SlowPath,
+            Some(Role::FastAlloc) => Self::AllocPath,
+            Some(Role::FastFree) => Self::FreePath,
+            Some(Role::Finalize) => Self::End,
+            Some(Role::Return | Role::IntReturn) if point.returns => Self::FunctionReturn,
+            Some(Role::Return | Role::IntReturn) => Self::LibraryOutcome,
+            Some(Role::Free) if point.hook.caller_from == CallerFrom::Here as u8 => Self::LibraryCall,
+            _ if point.hook.entry_words < 0 => Self::LibraryCall,
+            _ => Self::Function,
+        }
     }
 
     /// As reports name it.
