@@ -9,6 +9,7 @@ mod builds;
 mod churn;
 mod cli;
 mod counts;
+mod doctor;
 mod family;
 mod large;
 mod limits;

@@ -19,6 +19,7 @@ mod stack;
 mod user_memory;
 mod process;
 mod loss;
+mod count;
 
 use aya_ebpf::macros::{raw_tracepoint, uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext};
@@ -34,6 +35,13 @@ pub fn on_entry(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn on_return(ctx: RetProbeContext) -> u32 {
     hit::hit(&ctx);
+    0
+}
+
+/// Any probed instruction or return, of a plan that is only looked at: counts how often.
+#[uprobe]
+pub fn on_count(ctx: ProbeContext) -> u32 {
+    count::hit(&ctx);
     0
 }
 

@@ -65,6 +65,10 @@ pub static LOSSES: Array<u64> = Array::with_max_entries(ROWS, 0);
 #[map]
 pub static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(HitKind::ROWS, 0);
 
+/// `on_count`: hits per probe point, by its cookie. The loader makes room for the points that it counts, or for none when it traces.
+#[map]
+pub static POINT_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_HOOKS, 0);
+
 /// What each probe point means; a hit's attach cookie is its place here. Written by the loader before anything is attached. Place 0 means nothing.
 #[map]
 pub static HOOKS: Array<Hook> = Array::with_max_entries(MAX_HOOKS, 0);

@@ -53,9 +53,13 @@ pub struct Record {
     /// Overwrite that file if it exists
     #[arg(long)]
     pub force: bool,
-    /// Trace every allocation (the trace engine; the only one so far)
+    /// Trace every allocation (the trace engine; the only one so far), unless that would slow the process down too much: its allocations are counted
+    /// for 0.1 s before (not those of a command: it has not run yet)
     #[arg(long)]
     pub exact: bool,
+    /// With --exact: refuse if the process would be more than N times slower; inf: trace at any price, without counting before (default: 2)
+    #[arg(long, value_name = "N", requires = "exact", value_parser = factor)]
+    pub max_slowdown: Option<f64>,
     /// Which allocators to trace
     #[arg(long, value_delimiter = ',', value_name = "DOMAIN,…", default_value = "object,mem,raw")]
     pub domains: Vec<DomainArg>,
@@ -148,9 +152,15 @@ pub struct Ps {
 /// `unshed doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Examine this process as well
-    #[arg(short, long)]
+    /// Examine this process as well: what a trace would hook, how often that is hit (counted for 0.1 s) and what it would cost
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Every probe point
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 /// `--sort`.
@@ -238,6 +248,14 @@ impl ValueEnum for DomainArg {
     }
 }
 
+/// Reads a slowdown: 1 or more, or `inf`.
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor >= 1.0 => Ok(factor),
+        _ => Err("a number from 1 on, or inf".to_owned()),
+    }
+}
+
 /// Reads `10`, `1.5s`, `2m`, `1h`, `250ms`.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -276,6 +294,24 @@ mod tests {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         for wrong in ["", "s", "-1", "1y", "0", "1e99", "nan", "inf"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_the_slowdown_is_a_factor_of_an_exact_trace() {
+        let typed = |more: &[&str]| {
+            let args = [&["unshed", "record", "-p", "1"], more].concat();
+            let Verb::Record(record) = Flags::try_parse_from(args).ok()?.verb else { return None };
+            Some(record.max_slowdown)
+        };
+        assert_eq!(typed(&["--exact"]), Some(None));
+        assert_eq!(typed(&["--exact", "--max-slowdown", "1.5"]), Some(Some(1.5)));
+        assert_eq!(typed(&["--exact", "--max-slowdown", "inf"]), Some(Some(f64::INFINITY)));
+        for wrong in [&["--exact", "--max-slowdown"][..], &["--max-slowdown", "3"]] {
+            assert_eq!(typed(wrong), None);
+        }
+        for wrong in ["0.9", "0", "-1", "nan", "", "2x"] {
+            assert_eq!(typed(&["--exact", "--max-slowdown", wrong]), None, "{wrong}");
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{probe, session};
 pub mod flags;
 pub mod output;
 pub mod plan;
+mod doctor;
 mod ps;
 
 use flags::{Flags, Verb};
@@ -24,7 +25,7 @@ pub fn run(flags: Flags) -> Result<()> {
         }
         Verb::Report(report) => plan::ReportPlan::decide(report, &plan::Terminal::look())?.run(),
         Verb::Ps(ps) => print(&ps::table(ps.json)?),
-        Verb::Doctor(doctor) => print(&probe::doctor::examine(doctor.pid)?.to_string()),
+        Verb::Doctor(doctor) => print(&doctor::examine(&doctor)?),
         Verb::Verifier => print(&probe::doctor::verifier_lines()?),
     }
 }

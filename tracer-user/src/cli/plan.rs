@@ -11,6 +11,7 @@ use crate::cli::flags::{Record, Report, SortArg, View, WorkArg};
 use crate::cli::output::Output;
 use crate::error::{Context, Result};
 use crate::heap::order::Sort;
+use crate::probe::forecast::DEFAULT_LIMIT;
 use crate::probe::load::{Limits, ProbeLog};
 use crate::probe::sites::How;
 use crate::report::{Format, Style, archive, write};
@@ -72,6 +73,8 @@ pub struct Plan {
     pub domains: Vec<Domain>,
     /// Watch `PyLong_FromLong`.
     pub ints: bool,
+    /// Refuse if the target would be so many times slower, 1 or more; `None`: trace at any price.
+    pub max_slowdown: Option<f64>,
     /// Trace although the hooks are incomplete.
     pub incomplete: bool,
     /// Where the traps of the Python domains go.
@@ -119,6 +122,10 @@ impl Plan {
             output,
             domains,
             ints: flags.ints,
+            max_slowdown: flags
+                .exact
+                .then(|| flags.max_slowdown.unwrap_or(DEFAULT_LIMIT))
+                .filter(|limit| limit.is_finite()),
             incomplete: flags.incomplete,
             how: flags.hooks.into(),
             work: flags.work.iter().fold(0, |sum, part| sum | part.bits()),

@@ -1,17 +1,18 @@
-//! What this kernel and a target on it allow, as a list of findings with their evidence; and the verifier's own figures.
+//! What this kernel and a target on it allow, as a list of findings with their evidence, and what a trace would cost the target; and the
+//! verifier's own figures.
 
-use std::fmt;
 use std::fmt::Write as _;
 
 use tracer_common::domain::Domain;
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::kernel::{Loaded, TRACE_UPROBE_MULTI};
 use crate::probe::attach::Method;
 use crate::probe::calibrate;
 use crate::probe::load::{Limits, ProbeLog, Probes};
 use crate::probe::multi;
-use crate::probe::sites::{self, How, Wish};
+use crate::probe::rate::{self, Rate};
+use crate::probe::sites::{self, HookPlan, How, Wish};
 use crate::target::process::Process;
 use crate::target::python::Python;
 
@@ -38,10 +39,25 @@ pub struct Finding {
 }
 
 /// All findings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Examination {
     /// In the order in which they were made.
     pub findings: Vec<Finding>,
+    /// What a trace of the process would be, if one was named and traps can be placed in it.
+    pub outlook: Option<Outlook>,
+}
+
+/// A trace that could be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outlook {
+    /// Process id.
+    pub pid: u32,
+    /// The interpreter's version.
+    pub python: String,
+    /// The traps of a trace with the default domains.
+    pub plan: HookPlan,
+    /// How often they are hit now, or why that cannot be counted.
+    pub rate: Result<Rate>,
 }
 
 impl Examination {
@@ -64,20 +80,7 @@ impl Examination {
     }
 }
 
-impl fmt::Display for Examination {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Finding { good, what, seen } in &self.findings {
-            writeln!(out, "{} {what:<18} {seen}", if *good { "ok  " } else { "FAIL" })?;
-        }
-        let failed = self.findings.iter().filter(|finding| !finding.good).count();
-        match failed {
-            0 => writeln!(out, "unshed can trace here"),
-            some => writeln!(out, "{some} of {} checks failed", self.findings.len()),
-        }
-    }
-}
-
-/// Looks at the kernel, and at a process if one is named.
+/// Looks at the kernel, and at a process if one is named; its probe points are counted for a moment ([`rate::WINDOW`]).
 ///
 /// # Errors
 /// When there is no such process, or it is no Python.
@@ -161,13 +164,21 @@ fn target(all: &mut Examination, process: &Process) -> Result<()> {
     let domains = [Domain::Object, Domain::Mem, Domain::Raw];
     let wish = Wish { live: Some(process), domains: &domains, ints: false, libc: None, how: How::Sites };
     let plan = sites::plan(&python, &wish);
-    if let Some(plan) = all.result("probe points", plan, |plan| format!("{}", plan.points.len())) {
-        for point in &plan.points {
-            all.note(true, "", point.to_string());
+    if let Some(plan) = all.result("probe points", plan, plan_words) {
+        let rate = rate::measure(process, &plan.points, rate::WINDOW);
+        if let Err(error) = &rate
+            && error.kind() == Kind::Target
+        {
+            return Err(error.clone());
         }
-        all.note(plan.completeness.complete, "hooks", plan.completeness.reason);
+        all.outlook = Some(Outlook { pid: process.pid(), python: python.version.to_string(), plan, rate });
     }
     Ok(())
+}
+
+fn plan_words(plan: &HookPlan) -> String {
+    let emulated = plan.points.iter().filter(|point| point.emulated).count();
+    format!("{}, {emulated} of them on instructions that the kernel emulates", plan.points.len())
 }
 
 /// What the verifier says of each program, one JSON object a line: `{"program":"on_entry","insns":1234,"stack":"48+0","max_frame":48,"tail_call":true}`.
@@ -178,13 +189,14 @@ pub fn verifier_lines() -> Result<String> {
     let probes = Probes::load(SMALL, ProbeLog::Off)?;
     let mut lines = String::new();
     for program in multi::program_names()? {
-        let on_points = program == "on_entry" || program == "on_return";
+        let traces = program == "on_entry" || program == "on_return";
+        let on_points = traces || program == "on_count";
         let loaded = multi::load(&probes, &program, if on_points { TRACE_UPROBE_MULTI } else { 0 })?;
         let (insns, stack) = figures(&loaded);
         let max_frame = stack.split('+').filter_map(|frame| frame.parse::<u32>().ok()).max().unwrap_or(0);
         let _ = writeln!(
             lines,
-            "{{\"program\":\"{program}\",\"insns\":{insns},\"stack\":\"{stack}\",\"max_frame\":{max_frame},\"tail_call\":{on_points}}}"
+            "{{\"program\":\"{program}\",\"insns\":{insns},\"stack\":\"{stack}\",\"max_frame\":{max_frame},\"tail_call\":{traces}}}"
         );
     }
     Ok(lines)

@@ -1,6 +1,6 @@
 //! Object to kernel: maps of the size that was asked for, the configuration, and the programs.
 
-use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader};
 use tracer_common::config::{ProcessState, TraceConfig};
@@ -43,6 +43,21 @@ impl Probes {
     /// # Errors
     /// [`Kind::Privilege`] when the kernel does not let us, else what it says.
     pub fn load(limits: Limits, log: ProbeLog) -> Result<Self> {
+        Self::load_with(limits, log, 1)
+    }
+
+    /// The same for a plan whose hits are counted and not traced: with maps as small as they go, but a counter for each of so many points.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; and when there are more points than a trace could have.
+    pub fn load_for_counting(points: usize) -> Result<Self> {
+        let counters =
+            u32::try_from(points).ok().filter(|points| *points < MAX_HOOKS).map(|points| points + 1);
+        let counters = counters.ok_or_else(|| too_many(points))?;
+        Self::load_with(Limits { blocks: 1, sites: 1 }, ProbeLog::Off, counters)
+    }
+
+    fn load_with(limits: Limits, log: ProbeLog, counters: u32) -> Result<Self> {
         let level: u8 = match log {
             ProbeLog::Off => 0,
             ProbeLog::Debug => 4,
@@ -51,6 +66,7 @@ impl Probes {
             .map_max_entries("BLOCKS", limits.blocks)
             .map_max_entries("SITES", limits.sites.saturating_add(1))
             .map_max_entries("INTS", limits.sites)
+            .map_max_entries("POINT_HITS", counters)
             .override_global("AYA_LOG_LEVEL", &level, true)
             .load(OBJECT)
             .map_err(|cause| refused(&cause))?;
@@ -79,10 +95,7 @@ impl Probes {
     /// When there are more than fit, or what the kernel says.
     pub fn set_hooks(&mut self, hooks: &[Hook], slow_calls: &[(SlowCallKey, SlowCall)]) -> Result<()> {
         if hooks.len() >= MAX_HOOKS as usize {
-            return Err(Error::failed(format!(
-                "{} probe points are more than the {MAX_HOOKS} that fit",
-                hooks.len()
-            )));
+            return Err(too_many(hooks.len()));
         }
         let mut map: Array<_, Hook> = self.typed("HOOKS")?;
         for (index, hook) in (1u32..).zip(hooks) {
@@ -134,6 +147,16 @@ impl Probes {
         Ok(())
     }
 
+    /// Hits of so many probe points that `on_count` has counted, in the order of the plan, over all CPUs.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn counted(&mut self, points: usize) -> Result<Vec<u64>> {
+        let map: PerCpuArray<_, u64> = self.typed("POINT_HITS")?;
+        let hits = |place| Ok(map.get(&place, 0).context("the counters of hits")?.iter().sum());
+        (1u32..).take(points).map(hits).collect()
+    }
+
     /// The ring of new stacks, once.
     ///
     /// # Errors
@@ -165,6 +188,10 @@ impl Probes {
     pub(crate) fn map_data(&self, name: &str) -> Option<&MapData> {
         map_data(self.ebpf.map(name)?)
     }
+}
+
+fn too_many(points: usize) -> Error {
+    Error::failed(format!("{points} probe points are more than the {MAX_HOOKS} that fit"))
 }
 
 /// The data inside a map of any type that the object uses.

@@ -83,6 +83,14 @@ impl Programs {
         Ok(Self { hit: load(probes, "on_entry", TRACE_UPROBE_MULTI)? })
     }
 
+    /// Loads the one that only counts, in its place.
+    ///
+    /// # Errors
+    /// What the verifier says.
+    pub fn load_counting(probes: &Probes) -> Result<Self> {
+        Ok(Self { hit: load(probes, "on_count", TRACE_UPROBE_MULTI)? })
+    }
+
     /// Links it to (file offset, cookie) pairs of a file, for one process.
     ///
     /// # Errors

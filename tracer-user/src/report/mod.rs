@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use story::Story;
 
 pub mod archive;
+pub mod examination;
 pub mod flame;
 pub mod folded;
 pub mod json;

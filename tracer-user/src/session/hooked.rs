@@ -13,8 +13,8 @@ use crate::probe::calibrate::TrapCost;
 use crate::probe::load::Probes;
 use crate::probe::sites::{self, HookPlan, Wish};
 use crate::probe::{calibrate, doctor, multi};
-use crate::session::Armed;
 use crate::session::subject::Subject;
+use crate::session::{Armed, price};
 use crate::target::image::Image;
 
 /// Perf events that may be attached one by one. Taking one out costs about 0.17 s here (674 of them took 116 s, and no less from many threads: the kernel does it
@@ -54,6 +54,7 @@ impl Hooked {
             )
             .next("frees that pass unseen invent leaks; trace what can be seen with --incomplete"));
         }
+        price::check(plan, subject, &hooks)?;
         let mut probes = Probes::load(plan.limits, plan.probe_log)?;
         probes.configure(configuration(plan, subject, &hooks), process_state(subject))?;
         let meanings: Vec<Hook> = hooks.points.iter().map(|point| point.hook).collect();

@@ -24,6 +24,7 @@ mod hooked;
 mod launch;
 mod meter;
 mod names;
+mod price;
 mod story;
 mod subject;
 

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::target::maps::{self, Mapping, Region};
@@ -17,6 +18,9 @@ const PROC_LIMIT: u64 = 16 << 20;
 
 /// `PF_KTHREAD` of the kernel's `include/linux/sched.h`, in field 9 of `/proc/PID/stat`.
 const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// Time that the scheduler gave, in nanoseconds (include/linux/posix-timers_types.h).
+const CPUCLOCK_SCHED: libc::clockid_t = 2;
 
 /// A process that was alive when it was opened.
 #[derive(Debug)]
@@ -149,6 +153,22 @@ impl Process {
     pub fn rss_bytes(&self) -> Option<u64> {
         let status = read_text(self.pid, "status").ok()?;
         number(&status, "VmRSS:")?.checked_mul(1024)
+    }
+
+    /// CPU time of all its threads, ended ones too; `None` once it has ended. A thread that runs right now is up to date to a tick of the kernel's
+    /// clock (1 to 10 ms).
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let id = libc::pid_t::try_from(self.pid).ok()?;
+        // The clock of a process, as clock_getcpuclockid(3) makes it (include/linux/posix-timers_types.h, `make_process_cpuclock`).
+        let clock = !id << 3 | CPUCLOCK_SCHED;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the destination is ours; a clock that does not exist is an error.
+        let read = unsafe { libc::clock_gettime(clock, &raw mut time) } == 0;
+        let seconds = u64::try_from(time.tv_sec).ok()?;
+        let nanoseconds = u32::try_from(time.tv_nsec).ok()?;
+        // What was read may be the time of the heir of its pid.
+        (read && self.still_same()).then(|| Duration::new(seconds, nanoseconds))
     }
 
     /// The executable mappings that have a file behind them, in the order of their addresses.
@@ -332,6 +352,27 @@ mod tests {
         assert!(own.mappings().unwrap().iter().any(|mapping| mapping.path == own.exe()));
         assert!(all_pids().contains(&own.pid()) && own.namespace_pid() > 0 && own.pid_namespace().1 > 0);
         assert!(!hostname().is_empty());
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_all_threads_ended_ones_too() {
+        let own = Process::open(std::process::id()).unwrap();
+        let before = own.cpu_time().unwrap();
+        // A thread's own clock says how much it has used; it has ended when its time is looked for.
+        let used = std::thread::spawn(|| {
+            let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            while time.tv_nsec < 20_000_000 {
+                // SAFETY: the destination is ours; the call cannot fail for this clock.
+                unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+            }
+            Duration::from_nanos(time.tv_nsec as u64)
+        });
+        let used = used.join().unwrap();
+        assert!(own.cpu_time().unwrap() - before >= used, "an ended thread's time is lost");
+        let mut child = Command::new("true").spawn().unwrap();
+        let ended = Process::open(child.id());
+        child.wait().unwrap();
+        assert_eq!(ended.ok().and_then(|process| process.cpu_time()), None);
     }
 
     /// A child with a pid of our choice (`clone3` with `set_tid`, as root), which ends when it is killed.
