@@ -1,48 +1,43 @@
-//! Which interpreters this machine has. pyenv's are preferred: shared, with symbols, not inlined into each other.
+//! Which interpreters this machine has. pyenv's come first: they have symbols, so that C functions have names.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::run;
+use crate::{run, setup};
 
 /// Set to an interpreter's path, it is the only one considered.
 const OVERRIDE: &str = "UNSHED_PYTHON";
 
-/// Asks an interpreter whether its allocator is a library's (every call goes through the hooks), built without PGO.
-const PROBE: &str = "import sys, sysconfig
-shared = any('libpython' in line for line in open('/proc/self/maps'))
-optimised = '--enable-optimizations' in (sysconfig.get_config_var('CONFIG_ARGS') or '')
-print('%d.%d.%d' % sys.version_info[:3], int(shared and not optimised))";
+/// Asks an interpreter who it is.
+const PROBE: &str = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
 
 /// One interpreter.
 #[derive(Clone, Debug)]
 pub(crate) struct Python {
     pub(crate) path: PathBuf,
     pub(crate) version: String,
-    /// Its allocator's hooks see every call, as far as its build tells.
-    pub(crate) complete: bool,
 }
 
 /// Finds the 3.11 interpreters and says which.
 pub(crate) fn found() -> Vec<Python> {
     let pythons: Vec<Python> = candidates().iter().filter_map(|path| ask(path)).collect();
     for python in &pythons {
-        let hooks = if python.complete { "complete" } else { "incomplete" };
-        run::say(format!("CPython {} at {} (hooks {hooks})", python.version, python.path.display()));
+        run::say(format!("CPython {} at {}", python.version, python.path.display()));
     }
     pythons
 }
 
-/// The first interpreter with complete hooks.
+/// The first interpreter; installed, if there is none and it can be.
 pub(crate) fn traceable() -> Result<Python> {
-    match found().into_iter().find(|python| python.complete) {
+    if let Some(python) = found().into_iter().next() {
+        return Ok(python);
+    }
+    setup::interpreter()?;
+    match found().into_iter().next() {
         Some(python) => Ok(python),
-        None => bail!(
-            "no CPython 3.11 with complete hooks was found; \
-             `PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.11`, or name one in {OVERRIDE}"
-        ),
+        None => bail!("no CPython 3.11 was found; install one, or name it in {OVERRIDE}"),
     }
 }
 
@@ -69,6 +64,7 @@ fn pyenv_versions() -> Option<Vec<PathBuf>> {
 
 fn ask(path: &Path) -> Option<Python> {
     let answer = run::output_of(Command::new(path).args(["-I", "-c", PROBE])).ok()?;
-    let (version, complete) = answer.trim().split_once(' ')?;
-    Some(Python { path: path.to_path_buf(), version: version.to_owned(), complete: complete == "1" })
+    let version = answer.trim();
+    let known = version.starts_with("3.11.");
+    known.then(|| Python { path: path.to_path_buf(), version: version.to_owned() })
 }

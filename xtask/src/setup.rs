@@ -13,6 +13,14 @@ use crate::run::{self, say, works};
 const LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
+/// What the tests trace, by the file that tells that it is here, and the Debian package that has it.
+const TEST_FILES: [(&str, &str); 4] = [
+    ("/usr/bin/python3.11", "python3.11"),
+    ("/usr/include/python3.11/Python.h", "python3.11-dev"),
+    ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "libjemalloc2"),
+    ("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
+];
+
 /// Runs the verb.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let ci = match args {
@@ -46,10 +54,23 @@ pub(crate) fn build_tools() -> Result<()> {
     Ok(())
 }
 
+/// A CPython to trace, where there is none.
+pub(crate) fn interpreter() -> Result<()> {
+    apt_install("a CPython 3.11", &["python3.11"])
+}
+
 /// What the tests need besides.
 pub(crate) fn test_tools() -> Result<()> {
     if !works("cc", &["--version"]) {
         apt_install("a C compiler for the test extensions", &["build-essential"])?;
+    }
+    if !works("objdump", &["--version"]) {
+        apt_install("objdump, which the planner's tests are held against", &["binutils"])?;
+    }
+    for (file, package) in TEST_FILES {
+        if !Path::new(file).exists() {
+            apt_install("what the tests trace", &[package])?;
+        }
     }
     Ok(())
 }

@@ -1,13 +1,18 @@
 //! `unshed ps`: the CPython processes of this host, and whether hooks would see everything in them.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use tracer_common::domain::Domain;
 
 use crate::error::Result;
+use crate::probe::sites::allocators::Table;
 use crate::probe::sites::{self, How, Wish};
 use crate::report::plain;
 use crate::report::processes::{self, ProcessRow};
+use crate::target::memory::Memory;
 use crate::target::process::Process;
 use crate::target::python::Python;
 use crate::target::{self, PythonRow};
@@ -17,7 +22,8 @@ const DOMAINS: [Domain; 3] = [Domain::Object, Domain::Mem, Domain::Raw];
 
 /// The table, or the same as JSON.
 pub(super) fn table(as_json: bool) -> Result<String> {
-    let rows = target::list(judge);
+    let known = RefCell::new(Known::new());
+    let rows = target::list(|process, python| judge(&mut known.borrow_mut(), process, python));
     if as_json {
         return processes::write(&rows.iter().map(facts).collect::<Vec<_>>());
     }
@@ -54,12 +60,25 @@ fn facts(row: &PythonRow) -> ProcessRow {
     }
 }
 
+/// What was found of a build with an allocator table: workers of one service have the same, and reading the code takes a moment.
+type Known = HashMap<(PathBuf, Option<Vec<u8>>), Vec<(Table, target::Judgement)>>;
+
 /// What hooks would be on a Python.
-fn judge(process: &Process, python: &Python) -> target::Judgement {
-    let build = python.flavour.to_string();
-    let wish = Wish { live: Some(process), domains: &DOMAINS, ints: false, libc: None, how: How::Sites };
-    match sites::plan(python, &wish) {
-        Ok(plan) => (build, plan.completeness.complete, plan.completeness.reason),
-        Err(error) => (build, false, error.to_string().replace('\n', "; ")),
+fn judge(known: &mut Known, process: &Process, python: &Python) -> target::Judgement {
+    let table = Table::read(python, Some(&Memory::new(process.pid())));
+    let build = (python.image.path.clone(), python.image.elf.build_id().map(<[u8]>::to_vec));
+    let same = known.entry(build).or_default();
+    // A build id is the file's; without one, another container's file of the same name may be another.
+    let has_id = python.image.elf.build_id().is_some();
+    if let Some((_, judgement)) = same.iter().find(|(other, _)| has_id && other.same_functions(&table)) {
+        return judgement.clone();
     }
+    let wish = Wish { live: Some(process), domains: &DOMAINS, ints: false, libc: None, how: How::Sites };
+    let flavour = python.flavour.to_string();
+    let judgement = match sites::plan(python, &wish) {
+        Ok(plan) => (flavour, plan.completeness.complete, plan.completeness.reason),
+        Err(error) => (flavour, false, error.to_string().replace('\n', "; ")),
+    };
+    same.push((table, judgement.clone()));
+    judgement
 }

@@ -19,6 +19,7 @@ use crate::target::python::Python;
 
 pub mod allocators;
 pub mod complete;
+pub mod facts;
 mod free;
 pub mod inlined;
 pub mod spot;
@@ -27,7 +28,7 @@ pub mod wrapper;
 
 use allocators::{Server, Table};
 use complete::Completeness;
-use inlined::{Counts, Facts};
+use facts::{Counts, Facts};
 use spot::{Spot, first_emulated};
 use table::{FUNCTIONS, Function};
 

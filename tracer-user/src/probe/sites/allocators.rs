@@ -79,6 +79,13 @@ impl Table {
         self.entries.iter().find(|entry| entry.domain == domain)
     }
 
+    /// Whether the same functions of CPython serve the same domains, and no others: foreign ones lie elsewhere in each process.
+    #[must_use]
+    pub fn same_functions(&self, other: &Self) -> bool {
+        let own = |table: &Self| table.entries.iter().all(|entry| entry.context == 0);
+        own(self) && self == other
+    }
+
     /// The domain that a slot at this address of the file belongs to.
     #[must_use]
     pub fn domain_of_slot(&self, vaddr: u64) -> Option<Domain> {
