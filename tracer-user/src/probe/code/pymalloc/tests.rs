@@ -152,6 +152,10 @@ fn a_size_that_is_gone_is_the_pools() {
     assert_eq!(alloc(&text("rsi", "rsi")).1, Size::Pool);
     // A copy is as good, also one made before the lookup.
     assert_eq!(alloc(&format!("mov rbp, rsi; {}", text("rsi", "rsi"))).1, Size::Asked(Rbp));
+    // But not where the lookup's own still holds it: an indirect jump, which nobody sees, may lead to just before.
+    assert_eq!(alloc(&format!("mov rbx, rdi; {}", text("rdi", "rsi"))).1, Size::Asked(Rdi));
+    let freed = "mov rbx, rdi; mov rcx, [rdx+8]; mov [rdi], rcx; store: mov [rdx+8], rdi; dec dword ptr [rdx]; trap: je extend";
+    assert_eq!(free(freed), In(Rdi));
     // A copy of the lower half is none.
     assert_eq!(alloc(&format!("mov ebp, esi; {}", text("rsi", "rsi"))).1, Size::Pool);
     // Another table, another arithmetic.
