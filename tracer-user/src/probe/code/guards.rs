@@ -26,7 +26,7 @@ pub fn nearest<T>(code: &Code<'_>, ip: u64, meaning: impl Fn(u64) -> Option<T>) 
                     | FlowControl::IndirectCall
             )
         });
-        let jumps = code.jumps_to(at).iter().filter_map(|edge| code.at(edge.source));
+        let jumps = code.jumps_to(at).iter().take(STEPS).filter_map(|edge| code.at(edge.source));
         for instruction in falls.into_iter().chain(jumps) {
             let reads = (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
             if let Some(found) = reads.then(|| fixed_address(&instruction)).flatten().and_then(&meaning) {

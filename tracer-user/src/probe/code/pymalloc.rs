@@ -90,19 +90,20 @@ impl FastPaths {
                 Verdict::Event(event) => events.push(event),
             }
         }
-        let mut shared: HashMap<(Option<u64>, bool), Vec<&Event>> = HashMap::new();
+        let mut groups: HashMap<(u64, bool), Vec<&Event>> = HashMap::new();
         for event in &events {
-            shared.entry((event.trap(), event.handed_out)).or_default().push(event);
+            groups.entry(event.group()).or_default().push(event);
         }
+        let shared: HashMap<(u64, bool), Shared> =
+            groups.into_iter().map(|(key, group)| (key, Shared::of(code, &group))).collect();
         let mut pools = Vec::new();
         for event in &events {
-            let others = shared.get(&(event.trap(), event.handed_out)).map_or(&[][..], Vec::as_slice);
-            match place(code, event, others) {
+            let shared = shared.get(&event.group()).copied().unwrap_or_default();
+            match place(code, event, shared.held) {
                 None => this.lost.push(event.store()),
                 Some((site, _)) if !event.handed_out => this.frees.push(site),
                 Some((site, size)) => {
-                    let same = others.iter().all(|other| other.pool == event.pool);
-                    pools.push(if same { event.pool } else { Made::Somehow });
+                    pools.push(if shared.one_pool { event.pool } else { Made::Somehow });
                     this.allocs.push(Alloc { site, size: size.map_or(Size::Pool, Size::Asked) });
                 }
             }
@@ -157,6 +158,11 @@ impl Event {
         self.path.last().filter(|_| self.emulated.last() == Some(&true)).filter(decides).map(Instruction::ip)
     }
 
+    /// Those with which it shares that instruction, or, by its store, itself alone.
+    fn group(&self) -> (u64, bool) {
+        (self.trap().unwrap_or_else(|| self.store()), self.handed_out)
+    }
+
     /// A trap before an instruction of the path.
     fn site(&self, index: usize, block: Block) -> Option<Site> {
         let (ip, emulated) = (self.path.get(index)?.ip(), *self.emulated.get(index)?);
@@ -164,10 +170,9 @@ impl Event {
     }
 }
 
-/// The trap of an event, and the register that holds the size there. `others` are all events whose cheap trap is the same, and this one.
-fn place(code: &Code<'_>, event: &Event, others: &[&Event]) -> Option<(Site, Option<Register>)> {
-    if event.trap().is_some()
-        && let Some(held) = agreed(code, others)
+/// The trap of an event, and the register that holds the size there. `shared` is what is held where a trap is cheap, if only known events come by there.
+fn place(code: &Code<'_>, event: &Event, shared: Option<Held>) -> Option<(Site, Option<Register>)> {
+    if let Some(held) = shared.filter(|_| event.trap().is_some())
         && let Some(block) = whereabouts(held, event.handed_out)
     {
         return Some((event.site(event.path.len() - 1, block)?, held.size.first()));
@@ -188,17 +193,28 @@ fn place(code: &Code<'_>, event: &Event, others: &[&Event]) -> Option<(Site, Opt
     cheap.filter_map(|index| at(index, false)).next().or_else(|| alone.find_map(|index| at(index, true)))
 }
 
-/// What is held at the trap that these events share, unless somebody else comes by there.
-fn agreed(code: &Code<'_>, events: &[&Event]) -> Option<Held> {
-    let all: HashSet<u64> = events.iter().flat_map(|event| &event.path).map(Instruction::ip).collect();
-    let stores: HashSet<u64> = events.iter().map(|event| event.store()).collect();
-    // Of two that follow each other, one hit cannot speak for both.
-    let apart = |event: &Event| event.path.iter().skip(1).all(|at| !stores.contains(&at.ip()));
-    let alone = |event: &Event| (1..event.path.len()).all(|index| !is_entered(code, event, index, &all));
-    if !events.iter().all(|event| apart(event) && alone(event)) {
-        return None;
+/// What is true of all events that end at the same cheap trap.
+#[derive(Clone, Copy, Default)]
+struct Shared {
+    /// What is held there; `None` if somebody else comes by.
+    held: Option<Held>,
+    /// They find their pool in the same way.
+    one_pool: bool,
+}
+
+impl Shared {
+    fn of(code: &Code<'_>, events: &[&Event]) -> Self {
+        let all: HashSet<u64> = events.iter().flat_map(|event| &event.path).map(Instruction::ip).collect();
+        let stores: HashSet<u64> = events.iter().map(|event| event.store()).collect();
+        // Of two that follow each other, one hit cannot speak for both.
+        let apart = |event: &Event| event.path.iter().skip(1).all(|at| !stores.contains(&at.ip()));
+        let alone = |event: &Event| (1..event.path.len()).all(|index| !is_entered(code, event, index, &all));
+        let held = events.iter().all(|event| apart(event) && alone(event));
+        let held =
+            held.then(|| events.iter().filter_map(|event| event.held.last().copied()).reduce(Held::and));
+        let one_pool = events.windows(2).all(|pair| matches!(pair, [one, other] if one.pool == other.pool));
+        Self { held: held.flatten(), one_pool }
     }
-    events.iter().filter_map(|event| event.held.last().copied()).reduce(Held::and)
 }
 
 /// Whether others than those known come to an instruction of an event's path.

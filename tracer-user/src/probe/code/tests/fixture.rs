@@ -84,15 +84,19 @@ pub(in crate::probe::code) fn libraries() -> Vec<PathBuf> {
     found
 }
 
-/// How often objdump finds a call of, or a jump to, the linker's stub of a function.
-pub(in crate::probe::code) fn stubs_called(path: &Path, function: &str) -> usize {
+/// How often objdump finds a call of, or a jump to, the linker's stub of each of these functions.
+pub(in crate::probe::code) fn stubs_called<const N: usize>(path: &Path, functions: [&str; N]) -> [usize; N] {
     let ran = Command::new("objdump").args(["-d", "--no-show-raw-insn", "-j", ".text"]).arg(path).output();
     let text = String::from_utf8(ran.unwrap().stdout).unwrap();
-    let stub = format!("<{function}@plt>");
-    let calls = |line: &&str| {
-        let instruction = line.split('\t').nth(1).unwrap_or_default();
-        (instruction.starts_with("call") || instruction.starts_with("jmp"))
-            && line.trim_end().ends_with(&stub)
-    };
-    text.lines().filter(calls).count()
+    let targets: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split('\t').nth(1))
+        .filter(|instruction| instruction.starts_with("call") || instruction.starts_with("jmp"))
+        .filter_map(|instruction| instruction.trim_end().rsplit_once(' '))
+        .map(|(_, target)| target)
+        .collect();
+    functions.map(|function| {
+        let stub = format!("<{function}@plt>");
+        targets.iter().filter(|target| **target == stub).count()
+    })
 }

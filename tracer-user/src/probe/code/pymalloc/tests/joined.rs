@@ -151,6 +151,29 @@ fn a_class_is_not_the_class_of_whoever_jumps_in() {
     assert_eq!(fast.allocs.iter().find(at).map(|alloc| alloc.size), Some(Size::Pool));
 }
 
+#[test]
+fn allocations_of_two_classes_may_share_a_trap() {
+    let path = |inside: u32| {
+        format!(
+            "mov rax, usedpools[rip+{inside}]; mov rbx, [rax+8]; inc dword ptr [rax]; mov rcx, [rbx]; mov [rax+8], rcx"
+        )
+    };
+    for (second, expected) in [(0x90, Size::Pool), (0x70, Size::Class(128))] {
+        let text = format!(
+            "{}; mov rcx, [rdx+8]; inc dword ptr [rdx]; mov rsi, [rcx]; mov [rdx+8], rsi; test rsi, rsi; je extend
+             ret; ud2; {}; common: test rcx, rcx; trap: je extend; ret; ud2; {}; jmp common; {ENDS}",
+            lookup("rdi", "rdx"),
+            path(0x70),
+            path(second)
+        );
+        let snippet = Snippet::of(&text);
+        let fast = snippet.fast();
+        let shared = fast.allocs.iter().filter(|alloc| alloc.site.ip == snippet.label("trap"));
+        let shared: Vec<(Block, Size)> = shared.map(|alloc| (alloc.site.block, alloc.size)).collect();
+        assert_eq!(shared, [(In(Rbx), expected); 2], "{fast:#x?}");
+    }
+}
+
 /// A whole allocation: `{n}` makes its labels its own.
 fn whole(number: u32, far: bool) -> String {
     let jump = if far {
