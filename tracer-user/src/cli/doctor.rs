@@ -2,10 +2,12 @@
 
 use crate::cli::flags::Doctor;
 use crate::error::Result;
+use crate::heap::balance::{self, Hits, Moment, Verdict};
 use crate::probe::doctor::{self, Outlook};
 use crate::probe::forecast::{DEFAULT_LIMIT, PointKind, Prices};
-use crate::probe::rate::Rate;
+use crate::probe::rate::{Rate, Snapshot};
 use crate::report::examination::{self, Counted, Examination, Finding, Kind, Point, Process, SCHEMA};
+use crate::report::units;
 
 /// Looks, and says what was seen.
 pub(super) fn examine(flags: &Doctor) -> Result<String> {
@@ -29,6 +31,7 @@ pub(super) fn examine(flags: &Doctor) -> Result<String> {
 fn process(outlook: &Outlook) -> Process {
     let Outlook { pid, python, plan, rate } = outlook;
     let rate = rate.as_ref();
+    let verdict = rate.ok().filter(|rate| !rate.heap.is_empty()).map(|rate| judge(rate));
     let prices = rate.map_or_else(|_| Prices::GUESSED.of(&plan.points), |rate| rate.prices.clone());
     let hits = rate.map_or_else(|_| vec![0; plan.points.len()], |rate| rate.hits.clone());
     let points: Vec<Point> = plan
@@ -48,13 +51,28 @@ fn process(outlook: &Outlook) -> Process {
     Process {
         pid: *pid,
         python: python.clone(),
-        complete: plan.completeness.complete,
-        reason: plan.completeness.reason.clone(),
+        complete: plan.completeness.complete && !matches!(verdict, Some(Verdict::Disagrees(_))),
+        reason: match verdict {
+            Some(verdict) => format!("{}; {}", plan.completeness.reason, verdict.sentence(units::count)),
+            None => plan.completeness.reason.clone(),
+        },
         kinds: kinds(&points),
         points,
         counted: rate.ok().map(counted),
         not_counted: rate.err().map(|error| error.to_string().replace('\n', "; ")),
     }
+}
+
+/// What the heap's own counters say of the hooks.
+fn judge(rate: &Rate) -> Verdict {
+    let hits = |(allocated, freed)| Hits { allocated, freed };
+    let moment = |snapshot: &Snapshot| Moment {
+        before: hits(snapshot.before),
+        live_blocks: snapshot.live_blocks,
+        left_out: snapshot.left_out,
+        after: hits(snapshot.after),
+    };
+    balance::judge(&rate.heap.iter().map(moment).collect::<Vec<_>>())
 }
 
 /// Sums by kind, in the order in which kinds are told.

@@ -13,6 +13,7 @@ use crate::probe::load::{Limits, ProbeLog, Probes};
 use crate::probe::multi;
 use crate::probe::rate::{self, Rate};
 use crate::probe::sites::{self, HookPlan, How, Wish};
+use crate::target::census::Heap;
 use crate::target::process::Process;
 use crate::target::python::Python;
 
@@ -165,7 +166,8 @@ fn target(all: &mut Examination, process: &Process) -> Result<()> {
     let wish = Wish { live: Some(process), domains: &domains, ints: false, libc: None, how: How::Sites };
     let plan = sites::plan(&python, &wish);
     if let Some(plan) = all.result("probe points", plan, plan_words) {
-        let rate = rate::measure(process, &plan.points, rate::WINDOW);
+        let heap = plan.counts_all_pools().then(|| Heap::find(process, &python).ok()).flatten();
+        let rate = rate::measure(process, &plan.points, rate::WINDOW, heap.as_ref());
         if let Err(error) = &rate
             && error.kind() == Kind::Target
         {

@@ -152,9 +152,16 @@ impl Probes {
     /// # Errors
     /// What the kernel says.
     pub fn counted(&mut self, points: usize) -> Result<Vec<u64>> {
+        self.counted_at((1u32..).take(points))
+    }
+
+    /// Hits of the points with these cookies.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn counted_at(&mut self, cookies: impl Iterator<Item = u32>) -> Result<Vec<u64>> {
         let map: PerCpuArray<_, u64> = self.typed("POINT_HITS")?;
-        let hits = |place| Ok(map.get(&place, 0).context("the counters of hits")?.iter().sum());
-        (1u32..).take(points).map(hits).collect()
+        cookies.map(|place| Ok(map.get(&place, 0).context("the counters of hits")?.iter().sum())).collect()
     }
 
     /// The ring of new stacks, once.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tracer_common::config::{ProcessState, TraceConfig};
+use tracer_common::hook::Role;
 
 use crate::error::{Error, Kind, Result};
 use crate::probe::attach::Method;
@@ -12,6 +13,7 @@ use crate::probe::forecast::{Price, Prices, Slowdown, total_ns};
 use crate::probe::load::Probes;
 use crate::probe::multi::{self, Programs};
 use crate::probe::sites::Point;
+use crate::target::census::Heap;
 use crate::target::process::Process;
 
 /// How long hits are counted: long enough for some thousands of them in a busy target, short enough to do no harm to it.
@@ -37,6 +39,21 @@ pub struct Rate {
     pub detach_seconds: f64,
     /// What each point takes at a hit, in the order of the plan.
     pub prices: Vec<Price>,
+    /// The heap's own counters when counting began and when it ended, if they were wanted and could be read.
+    pub heap: Vec<Snapshot>,
+}
+
+/// Small blocks, as the hits have them just before and just after the heap's own counters were read, and as those have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Blocks handed out and taken back, by the hits, before.
+    pub before: (u64, u64),
+    /// Blocks in use, by the heap.
+    pub live_blocks: u64,
+    /// See [`crate::target::census::Census::left_out`].
+    pub left_out: Option<u64>,
+    /// Blocks handed out and taken back, by the hits, after.
+    pub after: (u64, u64),
 }
 
 impl Rate {
@@ -78,11 +95,11 @@ impl Rate {
     }
 }
 
-/// Counts the hits of all points of a plan in a process for so long, or up to [`WINDOWS`] times that where it hardly runs. No trap is left when it returns.
+/// Counts the hits of all points of a plan in a process, and the blocks of its `heap`, for so long, or up to [`WINDOWS`] times that where it hardly runs. No trap is left when it returns.
 ///
 /// # Errors
 /// [`Kind::Target`] when the process ends meanwhile; [`Kind::Failed`] where the kernel cannot put all traps in at once; else what the kernel says.
-pub fn measure(process: &Process, points: &[Point], window: Duration) -> Result<Rate> {
+pub fn measure(process: &Process, points: &[Point], window: Duration, heap: Option<&Heap>) -> Result<Rate> {
     let release = kernel_release();
     if !multi::supported(&release) {
         return Err(Error::failed(format!(
@@ -90,7 +107,7 @@ pub fn measure(process: &Process, points: &[Point], window: Duration) -> Result<
             points.len()
         )));
     }
-    let counted = count(process, points, window);
+    let counted = count(process, points, window, heap);
     // Whatever went wrong went wrong because it ended.
     if process.still_same() { counted } else { Err(ended(process)) }
 }
@@ -100,7 +117,7 @@ fn ended(process: &Process) -> Error {
         .next("list the Pythons of this host with `unshed ps`")
 }
 
-fn count(process: &Process, points: &[Point], window: Duration) -> Result<Rate> {
+fn count(process: &Process, points: &[Point], window: Duration, heap: Option<&Heap>) -> Result<Rate> {
     let mut probes = Probes::load_for_counting(points.len())?;
     let method = Method::Multi(Programs::load_counting(&probes)?);
     let prices = prices(&method, &mut probes, points)?;
@@ -111,6 +128,14 @@ fn count(process: &Process, points: &[Point], window: Duration) -> Result<Rate> 
     let before = process.cpu_time().ok_or_else(|| ended(process))?;
     probes.arm(true)?;
     let armed = Instant::now();
+    let mut snapshots = Vec::new();
+    let mut look = |probes: &mut Probes| -> Result<()> {
+        if let Some(heap) = heap {
+            snapshots.extend(snapshot(process, probes, points, heap)?);
+        }
+        Ok(())
+    };
+    look(&mut probes)?;
     for _ in 0..WINDOWS {
         std::thread::sleep(window);
         let used = process.cpu_time().ok_or_else(|| ended(process))?.saturating_sub(before);
@@ -118,6 +143,7 @@ fn count(process: &Process, points: &[Point], window: Duration) -> Result<Rate> 
             break;
         }
     }
+    look(&mut probes)?;
     probes.arm(false)?;
     let seconds = armed.elapsed().as_secs_f64();
     let after = process.cpu_time().ok_or_else(|| ended(process))?;
@@ -130,7 +156,31 @@ fn count(process: &Process, points: &[Point], window: Duration) -> Result<Rate> 
         attach_seconds,
         detach_seconds: begin.elapsed().as_secs_f64(),
         prices: prices.of(points),
+        heap: snapshots,
     })
+}
+
+/// Counts the heap between two readings of the hits; nothing if it cannot be counted.
+fn snapshot(
+    process: &Process,
+    probes: &mut Probes,
+    points: &[Point],
+    heap: &Heap,
+) -> Result<Option<Snapshot>> {
+    let before = small_blocks(probes, points)?;
+    let Ok(census) = heap.census(process) else { return Ok(None) };
+    let after = small_blocks(probes, points)?;
+    Ok(Some(Snapshot { before, live_blocks: census.live_blocks, left_out: census.left_out(), after }))
+}
+
+/// Small blocks handed out and taken back, by the hits of the points that say so. No other is read: the target runs on meanwhile.
+fn small_blocks(probes: &mut Probes, points: &[Point]) -> Result<(u64, u64)> {
+    let mut of = |roles: &[Role]| -> Result<u64> {
+        let wanted = |point: &Point| point.hook.role().is_some_and(|role| roles.contains(&role));
+        let cookies = (1u32..).zip(points).filter(|(_, point)| wanted(point)).map(|(cookie, _)| cookie);
+        Ok(probes.counted_at(cookies)?.iter().sum())
+    };
+    Ok((of(&[Role::FastAlloc, Role::NewPoolReturn])?, of(&[Role::FastFree])?))
 }
 
 /// What a hit takes here: measured on ourselves, once as nobody's business and once counted.

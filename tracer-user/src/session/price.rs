@@ -18,7 +18,7 @@ pub(super) fn check(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> Result<
         }
         return Ok(());
     }
-    let rate = rate::measure(&subject.process, &hooks.points, rate::WINDOW).map_err(|error| {
+    let rate = rate::measure(&subject.process, &hooks.points, rate::WINDOW, None).map_err(|error| {
         let error = error.about(format!("{}: its slowdown cannot be told before", subject.name()));
         if subject.process.still_same() {
             error.next("trace it at any price with --max-slowdown inf")
