@@ -31,7 +31,7 @@ pub(super) fn examine(flags: &Doctor) -> Result<String> {
 fn process(outlook: &Outlook) -> Process {
     let Outlook { pid, python, plan, rate } = outlook;
     let rate = rate.as_ref();
-    let verdict = rate.ok().filter(|rate| !rate.heap.is_empty()).map(|rate| judge(rate));
+    let verdict = rate.ok().filter(|rate| !rate.heap.is_empty()).map(judge);
     let prices = rate.map_or_else(|_| Prices::GUESSED.of(&plan.points), |rate| rate.prices.clone());
     let hits = rate.map_or_else(|_| vec![0; plan.points.len()], |rate| rate.hits.clone());
     let points: Vec<Point> = plan

@@ -19,7 +19,12 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Begins to measure, where the kernel can.
+    /// Measures nothing yet.
+    pub(super) const fn idle() -> Self {
+        Self { stats: None, run_time: (0, 0) }
+    }
+
+    /// Begins to measure, where the kernel can. Not before counting has begun: a probe that is not armed returns at once.
     pub(super) fn start() -> Self {
         Self { stats: kernel::enable_run_time_stats().ok(), run_time: (0, 0) }
     }

@@ -81,6 +81,7 @@ async fn recording(plan: &Plan) -> Result<()> {
     let mut hooked = Hooked::hook(plan, &subject)?;
     let mut recording = Recording::new(plan, &subject, &mut hooked.probes)?;
     let armed = hooked.arm(&subject, plan.empty_probes)?;
+    recording.meter = Meter::start();
     recording.check = Some(Check::begin(&subject, &hooked.hooks, &mut hooked.probes)?);
     subject.release()?;
     if plan.details {
@@ -195,7 +196,7 @@ impl<'p> Recording<'p> {
             names: Names::new(subject),
             histories: Histories::default(),
             messages,
-            meter: Meter::start(),
+            meter: Meter::idle(),
             last_rss_bytes: 0,
             check: None,
         })
