@@ -18,6 +18,9 @@ use crate::user_memory::HitMemory;
 const FREEBLOCK: u64 = 8;
 const SZIDX: u64 = 36;
 
+/// The largest block of pymalloc (`SMALL_REQUEST_THRESHOLD`): a register that holds more does not hold a size.
+const LARGEST_BYTES: u64 = 512;
+
 /// Bytes between size classes.
 const CLASS_BYTES: u64 = 16;
 
@@ -33,10 +36,10 @@ pub fn alloc(hit: &Hit<'_>, config: &TraceConfig, a: u64, b: u64) -> Option<&'st
     }
     thread.size_bytes = if hit.hook.size_from == SizeFrom::Constant as u8 {
         u64::from(hit.hook.size_bytes)
-    } else if hit.hook.size_from == SizeFrom::Pool as u8 {
-        class_bytes(a, config)
-    } else {
+    } else if hit.hook.size_from == SizeFrom::Register as u8 && b.wrapping_sub(1) < LARGEST_BYTES {
         b
+    } else {
+        class_bytes(a, config)
     };
     thread.domain = hit.hook.domain;
     thread.birth = Birth { address: a, caller: caller(hit), domain: u32::from(hit.hook.domain), is_int: 0 };

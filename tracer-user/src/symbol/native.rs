@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use blazesym::Pid;
 use blazesym::symbolize::source::{Process, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+use blazesym::symbolize::{CodeInfo, Input, Reason, Sym, Symbolized, Symbolizer};
 
 use crate::symbol::{Frame, FrameKind};
 
@@ -104,7 +104,7 @@ impl Namer {
         let call = Input::AbsAddr(return_address.saturating_sub(1));
         match self.symbolizer.symbolize_single(&self.source, call) {
             Ok(Symbolized::Sym(symbol)) => frames(&symbol),
-            Ok(Symbolized::Unknown(reason)) => vec![nameless(return_address, &reason.to_string())],
+            Ok(Symbolized::Unknown(reason)) => vec![nameless(return_address, words(reason))],
             Err(cause) => vec![nameless(return_address, &cause.to_string())],
         }
     }
@@ -126,6 +126,16 @@ fn frames(symbol: &Sym<'_>) -> Vec<Frame> {
         .map(|inlined| frame(&inlined.name, inlined.code_info.as_ref(), true))
         .chain([frame(&symbol.name, symbol.code_info.as_deref(), false)])
         .collect()
+}
+
+/// Why an address has no name, in a word or two: stripped files are what most people run.
+const fn words(reason: Reason) -> &'static str {
+    match reason {
+        Reason::MissingSyms => "no symbols",
+        Reason::UnknownAddr => "no symbol there",
+        Reason::Unmapped => "not mapped any more",
+        _ => "no file",
+    }
 }
 
 fn nameless(address: u64, reason: &str) -> Frame {
