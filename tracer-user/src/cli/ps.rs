@@ -1,7 +1,7 @@
 //! `unshed ps`: the CPython processes of this host, and whether hooks would see everything in them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -43,10 +43,22 @@ pub(super) fn table(as_json: bool) -> Result<String> {
             let _ = writeln!(text, "{:>7}  {}", "", row.reason);
         }
     }
+    for (version, reason) in complete_builds(&rows) {
+        let _ = writeln!(
+            text,
+            "{version}: hooks complete: {reason} (checked against the heap while a trace runs)"
+        );
+    }
     if rows.is_empty() {
         text.push_str("no CPython process was found; those of other users are seen by root only\n");
     }
     Ok(text)
+}
+
+/// What is complete and why, once for all the processes that share it.
+fn complete_builds(rows: &[PythonRow]) -> BTreeSet<(String, &str)> {
+    let complete = rows.iter().filter(|row| row.complete);
+    complete.map(|row| (row.version.to_string(), row.reason.as_str())).collect()
 }
 
 fn facts(row: &PythonRow) -> ProcessRow {
