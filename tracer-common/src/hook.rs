@@ -184,7 +184,7 @@ pub struct Hook {
     pub entry_words: i32,
     /// Words from the stack pointer at the hit up to the caller's return address.
     pub caller_words: i32,
-    /// Bytes of each block, for [`SizeFrom::Constant`].
+    /// Bytes of each block, for [`SizeFrom::Constant`]. For [`Role::Realloc`], 1: only blocks that are known are followed.
     pub size_bytes: u32,
     /// Signed distance in bytes from the probed instruction to the word that points at the current thread state, both in the same file; 0:
     /// not known.

@@ -8,12 +8,17 @@ use tracer_common::loss::Loss;
 use crate::hit::Hit;
 use crate::inflight::{self, Thread};
 use crate::loss::lose;
+use crate::maps::BLOCKS;
 use crate::{code, free};
 
 /// The entry of `realloc(old, size_bytes)`.
 #[inline(always)]
 pub fn begin(hit: &Hit<'_>, config: &TraceConfig, old: u64, size_bytes: u64) {
     let Some(thread) = inflight::thread(hit.tid) else { return };
+    // SAFETY: only whether there is an entry is asked; the value is not read.
+    if hit.hook.size_bytes == 1 && unsafe { BLOCKS.get(old) }.is_none() {
+        return;
+    }
     if !inflight::claim(thread, hit) {
         return;
     }

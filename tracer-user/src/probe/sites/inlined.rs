@@ -157,10 +157,15 @@ impl Adder<'_> {
             );
             return;
         }
-        if !self.request.wants(domain) {
+        // A large block of a wanted domain is resized by the raw domain's function: followed by who has it already.
+        let follows = call.role == Role::Realloc
+            && !self.request.wants(domain)
+            && (self.request.wants(Domain::Object) || self.request.wants(Domain::Mem));
+        if !follows && !self.request.wants(domain) {
             return;
         }
         let hook = match call.role {
+            Role::Realloc => Hook { size_bytes: u32::from(follows), ..Hook::new(call.role, domain) },
             Role::AlignedAlloc | Role::PosixMemalign => {
                 // `posix_memalign(&a, _, c)` has its size in the third register.
                 let b = if call.role == Role::PosixMemalign { Register::Rdx } else { Register::Rsi };
