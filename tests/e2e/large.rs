@@ -63,6 +63,14 @@ fn large_blocks_are_counted_once_in_all_domains_together() {
 }
 
 #[test]
+fn large_blocks_are_followed_through_realloc_when_raw_is_not_wanted() {
+    on_each(|interpreter| {
+        let (report, truth) = record(interpreter, "large.py", &["--domains", "object,mem"]);
+        assert_exact(&report, &truth);
+    });
+}
+
+#[test]
 fn large_blocks_from_jemalloc() {
     on_each(|interpreter| {
         let (report, truth) = record_preloaded(JEMALLOC, interpreter, "large.py", &[]);

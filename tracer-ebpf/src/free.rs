@@ -11,9 +11,6 @@ use crate::inflight;
 use crate::loss::{add, add_u32, lose, now_ns};
 use crate::maps::{BLOCKS, SITES};
 
-/// The largest request that pymalloc serves itself (`SMALL_REQUEST_THRESHOLD`, Objects/obmalloc.c); its free reaches no inner domain.
-const PYMALLOC_LARGEST_BYTES: u64 = 512;
-
 /// A call of `free(address)`. The entry must go before the allocator has the block back: a moment later the address may be another thread's.
 #[inline(always)]
 pub fn free(hit: &Hit<'_>, config: &TraceConfig, address: u64) {
@@ -21,13 +18,9 @@ pub fn free(hit: &Hit<'_>, config: &TraceConfig, address: u64) {
         return;
     }
     code::freed(address, config);
-    let mut size_bytes = u64::MAX;
-    let known = take(address, |block| {
-        size_bytes = block.size_bytes();
-        account(block);
-    });
+    let known = take(address, account);
     let innermost = hit.domain.rank() == 2;
-    if known && (innermost || size_bytes <= PYMALLOC_LARGEST_BYTES && hit.domain.rank() == 0) {
+    if known && innermost {
         return;
     }
     let Some(thread) = inflight::thread(hit.tid) else { return };

@@ -213,7 +213,7 @@ impl Verdict {
                 )
             }
             Self::TooLittle(Why::NothingToCompare) => {
-                "not checked: the heap's own counters could not be read twice in full (swapped out, or too many)".to_owned()
+                "not checked: the heap's own counters could not be read twice in full (the target had ended, or its heap is swapped out or too large)".to_owned()
             }
             Self::TooLittle(Why::Quiet(figures)) => {
                 format!("not checked: only {} small blocks were allocated or freed", count(figures.hits()))
