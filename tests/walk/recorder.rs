@@ -52,6 +52,22 @@ impl<M: Bytes> UserMemory for Recorder<M> {
         assert!(len.is_multiple_of(8), "a layout reads whole words");
         Ok(())
     }
+
+    fn text<const WORDS: usize>(&self, address: u64, out: &mut [u64; WORDS]) {
+        // Piece by piece, up to the zero byte: what is behind it is not recorded, and not looked at.
+        *out = [0; WORDS];
+        let mut bytes = vec![0u8; WORDS * 8];
+        for (at, byte) in (0u64..).zip(bytes.iter_mut()).take(WORDS * 8 - 1) {
+            let mut one = [0];
+            if self.read(address.wrapping_add(at), &mut one).is_err() || one[0] == 0 {
+                break;
+            }
+            *byte = one[0];
+        }
+        for (word, chunk) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*chunk);
+        }
+    }
 }
 
 /// Adds bytes, joined with the regions that they overlap or touch.

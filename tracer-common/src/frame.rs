@@ -43,6 +43,20 @@ pub const fn finish(hash: u64) -> u64 {
     if hash == 0 { 1 } else { hash }
 }
 
+/// Adds the beginning of a name to a fingerprint: a dead function's names may have left their places to those of the next.
+#[inline(always)]
+#[must_use]
+pub const fn with_text(print: u64, text: &[u64; crate::limits::TEXT_CHUNK / 8]) -> u64 {
+    let mut hash = print;
+    let mut at = 0;
+    while at < text.len() {
+        hash = (hash ^ text[at]).wrapping_mul(GOLDEN);
+        at += 1;
+    }
+    // What differs in the last letters stands in the high bits now.
+    finish(hash)
+}
+
 /// Hash of the identity bytes of a code object, as [`crate::walk`] reads them.
 #[inline(always)]
 #[must_use]

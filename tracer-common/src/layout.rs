@@ -31,6 +31,14 @@ pub struct PyLayout {
     pub code_at: u32,
     /// `PyCodeObject.co_code_adaptive`: where the bytecode begins.
     pub code_bytecode: u32,
+    /// The pointer to the file's name, inside the fingerprint's bytes.
+    pub code_filename: u32,
+    /// The pointer to the function's qualified name, inside the fingerprint's bytes.
+    pub code_qualname: u32,
+    /// Where the characters of an ASCII `str` begin.
+    pub unicode_data: u32,
+    /// Padding, spelt out.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<PyLayout>() == 48);
+const _: () = assert!(size_of::<PyLayout>() == 64);

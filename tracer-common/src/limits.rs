@@ -42,6 +42,10 @@ pub const FRAME_WINDOW: usize = 4096;
 /// Bytes of a code object that are its fingerprint: its first line, its variable counts and the addresses of its names.
 pub const CODE_CHUNK: usize = 64;
 
+/// Bytes of a name that are part of a code object's fingerprint. Two functions that differ only behind them, and of which one has taken the place of the other
+/// in all its parts, are taken for one.
+pub const TEXT_CHUNK: usize = 32;
+
 /// Buckets of a site's lifetime histogram (see [`crate::site::lifetime_bucket`]).
 pub const LIFETIME_BUCKETS: usize = 64;
 

@@ -4,9 +4,9 @@
 //! For CPython 3.11 (`Include/internal/pycore_frame.h`, `Include/cpython/pystate.h`): tstate → `cframe` → `current_frame`, then along `previous`.
 //! Calls from Python to Python share one C frame, so this chain, and not the C stack, is the Python stack.
 
-use crate::frame::{PyFrame, fingerprint, finish, mix};
+use crate::frame::{PyFrame, fingerprint, finish, mix, with_text};
 use crate::layout::PyLayout;
-use crate::limits::{CODE_CHUNK, FRAME_WINDOW, MAX_DEPTH};
+use crate::limits::{CODE_CHUNK, FRAME_WINDOW, MAX_DEPTH, TEXT_CHUNK};
 
 /// Frames side by side are not further apart than this, in bytes: the largest is as long as its function's variables and stack.
 const MAX_GAP: u64 = 2048;
@@ -40,6 +40,9 @@ pub trait UserMemory {
         self.fill(address, (WORDS * 8) as u32, out)
     }
 
+    /// The text at an address up to its first zero byte, as much of it as fits; what is behind it, and a text that cannot be read, are zeros.
+    fn text<const WORDS: usize>(&self, address: u64, out: &mut [u64; WORDS]);
+
     /// Is told before the identity of the code object at this address is read, to be remembered.
     fn code_read(&self, address: u64) {
         let _ = address;
@@ -66,11 +69,13 @@ pub struct Scratch {
     pub tstate: u64,
     /// The identity bytes of a code object.
     pub code: [u64; CODE_CHUNK / 8],
+    /// The beginning of a name.
+    pub text: [u64; TEXT_CHUNK / 8],
     /// For each frame of the last walk's record: the epoch in which its fingerprint was read.
     pub epochs: [u32; MAX_DEPTH],
 }
 
-const _: () = assert!(size_of::<Scratch>() == FRAME_WINDOW + 40 + CODE_CHUNK + 4 * MAX_DEPTH);
+const _: () = assert!(size_of::<Scratch>() == FRAME_WINDOW + 40 + CODE_CHUNK + TEXT_CHUNK + 4 * MAX_DEPTH);
 
 impl Default for Scratch {
     fn default() -> Self {
@@ -82,6 +87,7 @@ impl Default for Scratch {
             floor: 0,
             tstate: 0,
             code: [0; CODE_CHUNK / 8],
+            text: [0; TEXT_CHUNK / 8],
             epochs: [0; MAX_DEPTH],
         }
     }
@@ -189,6 +195,29 @@ fn bring<M: UserMemory>(
     Ok((scratch.inside / 8) as usize & (FRAME_WINDOW / 8 - 1))
 }
 
+/// The fingerprint of the code object at an address: of its first line, its counts, where its names are, and how they begin. It changes only when the code
+/// object dies.
+///
+/// # Errors
+/// [`Fault`] when the code object cannot be read; names that cannot be read count as empty.
+#[inline(always)]
+pub fn identity<M: UserMemory>(
+    memory: &M,
+    layout: &PyLayout,
+    code: u64,
+    chunk: &mut [u64; CODE_CHUNK / 8],
+    text: &mut [u64; TEXT_CHUNK / 8],
+) -> Result<u64, Fault> {
+    memory.whole(code.wrapping_add(layout.code_at as u64), chunk)?;
+    let mut print = fingerprint(chunk);
+    for name in [layout.code_filename, layout.code_qualname] {
+        let string = chunk[(name / 8) as usize & (CODE_CHUNK / 8 - 1)];
+        memory.text(string.wrapping_add(layout.unicode_data as u64), text);
+        print = with_text(print, text);
+    }
+    Ok(print)
+}
+
 /// One step: takes the frame at `place` of the window into `out`, and returns the caller's frame (0 at the end). `trusted`: the fingerprint that `out`
 /// has of the same code object is still right.
 ///
@@ -212,8 +241,8 @@ fn step<M: UserMemory>(
         out.code = code;
         out.fingerprint = 0;
         memory.code_read(code);
-        if memory.whole(code.wrapping_add(layout.code_at as u64), &mut scratch.code).is_ok() {
-            out.fingerprint = fingerprint(&scratch.code);
+        if let Ok(print) = identity(memory, layout, code, &mut scratch.code, &mut scratch.text) {
+            out.fingerprint = print;
         } else {
             out.flags |= PyFrame::FAULTED;
         }

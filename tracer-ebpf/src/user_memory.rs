@@ -1,6 +1,6 @@
 //! The target's memory as a probe sees it: reads that fail instead of waiting for a page.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str};
 use tracer_common::walk::{Fault, UserMemory};
 
 use crate::code;
@@ -32,6 +32,15 @@ impl UserMemory for HitMemory {
         // SAFETY: the destination holds `len` bytes; the helper checks the source.
         let status = unsafe { bpf_probe_read_user(out.as_mut_ptr().cast(), len, address as *const _) };
         if status == 0 { Ok(()) } else { Err(Fault) }
+    }
+
+    #[inline(always)]
+    fn text<const WORDS: usize>(&self, address: u64, out: &mut [u64; WORDS]) {
+        *out = [0; WORDS];
+        let len = size_of_val(out) as u32;
+        // SAFETY: the destination holds `len` bytes; the helper checks the source, and stops at a zero byte.
+        unsafe { bpf_probe_read_user_str(out.as_mut_ptr().cast(), len, address as *const _) };
+        // The last byte is a zero if the text was longer.
     }
 
     #[inline(always)]

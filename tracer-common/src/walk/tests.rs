@@ -17,6 +17,10 @@ impl UserMemory for Words {
         }
         Ok(())
     }
+
+    fn text<const WORDS: usize>(&self, address: u64, out: &mut [u64; WORDS]) {
+        *out = std::array::from_fn(|word| self.word(address + 8 * word as u64).unwrap_or(0));
+    }
 }
 
 /// A layout of our own, so that no version's numbers are repeated here.
@@ -33,6 +37,10 @@ const LAYOUT: PyLayout = PyLayout {
     frame_entry_shift: 32,
     code_at: 16,
     code_bytecode: 100,
+    code_filename: 40,
+    code_qualname: 56,
+    unicode_data: 0,
+    reserved: 0,
 };
 
 /// A chain of `count` frames at 0x1000, 0x2000, …; each runs its own code object at 0x10_0000 × n.
@@ -154,6 +162,10 @@ impl UserMemory for Counting<'_> {
     fn fill<const WORDS: usize>(&self, address: u64, len: u32, out: &mut [u64; WORDS]) -> Result<(), Fault> {
         self.1.set(self.1.get() + 1);
         self.0.fill(address, len, out)
+    }
+
+    fn text<const WORDS: usize>(&self, address: u64, out: &mut [u64; WORDS]) {
+        self.0.text(address, out);
     }
 }
 

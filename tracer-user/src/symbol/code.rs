@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 
-use tracer_common::frame::{PyFrame, fingerprint};
+use tracer_common::frame::{PyFrame, fingerprint, with_text};
 use tracer_common::layout::PyLayout;
-use tracer_common::limits::CODE_CHUNK;
+use tracer_common::limits::{CODE_CHUNK, TEXT_CHUNK};
 use tracer_common::walk::Fault;
 
 use crate::symbol::lines::line_of;
 use crate::symbol::{Frame, FrameKind};
 use crate::target::layout::{Layout, Objects};
-use crate::target::memory::Bytes;
+use crate::target::memory::{Bytes, text_words};
 
 /// The longest name that is read, in characters; the rest of a longer one is left out.
 const CHARACTERS: u64 = 4096;
@@ -136,7 +136,14 @@ impl<M: Bytes> CodeNames<M> {
         for (word, chunk) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u64::from_ne_bytes(*chunk);
         }
-        Ok(fingerprint(&words))
+        let mut print = fingerprint(&words);
+        for name in [self.walk.code_filename, self.walk.code_qualname] {
+            let string = words.get((name / 8) as usize).copied().unwrap_or(0);
+            let mut text = [0; TEXT_CHUNK / 8];
+            text_words(&self.memory, string.wrapping_add(u64::from(self.walk.unicode_data)), &mut text);
+            print = with_text(print, &text);
+        }
+        Ok(print)
     }
 }
 

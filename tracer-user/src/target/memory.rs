@@ -104,6 +104,32 @@ impl UserMemory for Memory {
     fn fill<const WORDS: usize>(&self, address: u64, len: u32, out: &mut [u64; WORDS]) -> Result<(), Fault> {
         fill_words(self, address, len, out)
     }
+
+    fn text<const WORDS: usize>(&self, address: u64, out: &mut [u64; WORDS]) {
+        text_words(self, address, out);
+    }
+}
+
+/// [`UserMemory::text`] over any [`Bytes`]: the kernel reads up to the zero byte only, so a page that ends behind it does not matter.
+pub(crate) fn text_words<const WORDS: usize>(memory: &impl Bytes, address: u64, out: &mut [u64; WORDS]) {
+    *out = [0; WORDS];
+    let mut bytes = vec![0u8; WORDS * 8];
+    if memory.read(address, &mut bytes).is_err() {
+        bytes.fill(0);
+        for (at, byte) in (0u64..).zip(bytes.iter_mut()) {
+            let mut one = [0];
+            if memory.read(address.wrapping_add(at), &mut one).is_err() || one[0] == 0 {
+                break;
+            }
+            *byte = one[0];
+        }
+    }
+    // `bpf_probe_read_user_str` ends what it copies with a zero byte, inside the room that it was given.
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len() - 1);
+    bytes[end..].fill(0);
+    for (word, chunk) in out.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_le_bytes(*chunk);
+    }
 }
 
 /// [`UserMemory::fill`] over any [`Bytes`].

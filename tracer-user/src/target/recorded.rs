@@ -6,7 +6,7 @@
 use tracer_common::walk::{Fault, UserMemory};
 
 use crate::error::{Error, Result};
-use crate::target::memory::{Bytes, fill_words};
+use crate::target::memory::{Bytes, fill_words, text_words};
 
 const MAGIC: &[u8; 8] = b"unshedm1";
 
@@ -86,6 +86,10 @@ impl UserMemory for Recorded {
         out: &mut [u64; WORDS],
     ) -> std::result::Result<(), Fault> {
         fill_words(self, address, len, out)
+    }
+
+    fn text<const WORDS: usize>(&self, address: u64, out: &mut [u64; WORDS]) {
+        text_words(self, address, out);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Real interpreters: who they are, where their runtime lies, and the walk that the kernel runs, here over `process_vm_readv`.
 
 use tracer_common::frame::PyFrame;
-use tracer_common::limits::MAX_DEPTH;
+use tracer_common::limits::{MAX_DEPTH, TEXT_CHUNK};
 use tracer_common::walk::{Scratch, UserMemory, WalkEnd, Wish, innermost, walk};
 
 use super::*;
@@ -133,6 +133,16 @@ fn a_recorded_walk_is_the_live_walk() {
         let mut code = vec![0; 192];
         memory.read(frame.code, &mut code).unwrap();
         regions.push((frame.code, code));
+        for name in [layout.code_filename, layout.code_qualname] {
+            let string = memory.word(frame.code + u64::from(layout.code_at + name)).unwrap();
+            let text = string + u64::from(layout.unicode_data);
+            let mut bytes = vec![0; TEXT_CHUNK];
+            memory.read(text, &mut bytes).unwrap();
+            bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(TEXT_CHUNK));
+            if !regions.iter().any(|(address, _)| *address == text) {
+                regions.push((text, bytes));
+            }
+        }
     }
     let recorded = Recorded::load(&Recorded::new(regions).save()).unwrap();
     let mut replayed = [PyFrame::default(); MAX_DEPTH];

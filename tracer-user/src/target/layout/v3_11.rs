@@ -28,6 +28,10 @@ pub const LAYOUT: Layout = Layout {
         frame_entry_shift: 32,
         code_at: 72,
         code_bytecode: 184,
+        code_filename: 112 - 72,
+        code_qualname: 128 - 72,
+        unicode_data: 48,
+        reserved: 0,
     },
     objects: Objects {
         ob_refcnt: 0,
