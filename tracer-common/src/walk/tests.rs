@@ -106,6 +106,17 @@ fn a_new_tenant_of_an_address_is_a_new_site() {
 }
 
 #[test]
+fn a_function_of_another_name_at_the_same_addresses_is_a_new_site() {
+    let (before, frames) = run(&chain(2), 64);
+    let mut memory = chain(2);
+    // The innermost code object's seventh word is where its name is.
+    memory.0.insert(107, 0x6170);
+    let (after, renamed) = run(&memory, 64);
+    assert_ne!((before.id, frames[0].fingerprint), (after.id, renamed[0].fingerprint));
+    assert_eq!(frames[1], renamed[1]);
+}
+
+#[test]
 fn only_the_running_thread_has_frames() {
     let memory = chain(1);
     assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, &mut 0), Ok(0x1000));
