@@ -113,20 +113,17 @@ pub enum How {
     Naive,
 }
 
-/// What is to be hooked, and where the allocator table is read.
+/// What is to be hooked, and who serves the Python domains now.
 #[derive(Clone, Copy)]
 struct Request<'a> {
     domains: &'a [Domain],
     live: Option<&'a Process>,
+    table: &'a Table,
 }
 
 impl Request<'_> {
     fn wants(&self, domain: Domain) -> bool {
         self.domains.contains(&domain)
-    }
-
-    fn memory(&self) -> Option<Memory> {
-        self.live.map(|process| Memory::new(process.pid()))
     }
 }
 
@@ -150,12 +147,13 @@ pub struct Wish<'a> {
 /// # Errors
 /// [`Kind::Target`] when the file lacks an allocator function of a chosen domain, or it cannot be decoded.
 pub fn plan(python: &Python, wish: &Wish<'_>) -> Result<HookPlan> {
-    let request = Request { domains: wish.domains, live: wish.live };
+    let memory = wish.live.map(|process| Memory::new(process.pid()));
+    let table = Table::read(python, memory.as_ref());
+    let request = Request { domains: wish.domains, live: wish.live, table: &table };
     let mut planner = Planner::default();
     let interpreter = Place { image: &python.image, tstate_slot: python.tstate_slot_vaddr() };
-    let table = Table::read(python, request.memory().as_ref());
     let (completeness, counts, how) = match wish.how {
-        How::Sites => by_sites(&mut planner, python, &interpreter, &request, &table),
+        How::Sites => by_sites(&mut planner, python, &interpreter, &request),
         how => (complete::judge(&python.image.elf, python, &request), Counts::default(), how),
     };
     for function in FUNCTIONS.iter().filter(|function| function.is_wanted(wish.domains, wish.ints)) {
@@ -179,18 +177,24 @@ fn by_sites(
     python: &Python,
     place: &Place<'_>,
     request: &Request<'_>,
-    table: &Table,
 ) -> (Completeness, Counts, How) {
-    let functions = complete::judge(&python.image.elf, python, request);
+    // A pass over the whole code of its own: made only where its answer can matter.
+    let functions = || complete::judge(&python.image.elf, python, request);
     let python_domains = [Domain::Object, Domain::Mem, Domain::Raw];
     let wanted = python_domains.iter().filter(|domain| request.wants(**domain)).count();
-    let own = table.entries.iter().all(|entry| entry.server(python) == Server::Own);
-    if wanted == 0 || (functions.complete && own && wanted < python_domains.len()) {
-        return (functions, Counts::default(), How::Functions);
+    let own = request.table.entries.iter().all(|entry| entry.server(python) == Server::Own);
+    if wanted == 0 || (own && wanted < python_domains.len()) {
+        let functions = functions();
+        if wanted == 0 || functions.complete {
+            return (functions, Counts::default(), How::Functions);
+        }
     }
-    let facts = Facts::of(python, table);
-    if facts.gap().is_some() && functions.complete {
-        return (functions, Counts::default(), How::Functions);
+    let facts = Facts::of(python, request.table);
+    if facts.gap().is_some() {
+        let functions = functions();
+        if functions.complete {
+            return (functions, Counts::default(), How::Functions);
+        }
     }
     let completeness = inlined::add(planner, python, place, request, &facts);
     (completeness, facts.counts(), How::Sites)

@@ -54,7 +54,6 @@ impl Check {
         if subject.is_fresh() {
             // It has not run: no block, no hit.
             this.moments.push(Moment::default());
-            this.found = None;
         } else {
             let heap = this.heap(subject, &subject.python);
             this.found = Some(Found { python: None, heap, table: hooks.table.clone() });

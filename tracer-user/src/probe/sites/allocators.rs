@@ -50,6 +50,12 @@ pub enum Server {
 }
 
 impl Entry {
+    /// Its `free`.
+    #[must_use]
+    pub const fn free(&self) -> u64 {
+        self.functions[3]
+    }
+
     /// Who serves it. Debug hooks are told by their context, whose first byte names the domain (`Objects/obmalloc.c`, `debug_alloc_api_t`).
     #[must_use]
     pub fn server(&self, python: &Python) -> Server {

@@ -8,7 +8,7 @@ use tracer_common::domain::Domain;
 
 use super::table::{FUNCTIONS, Function};
 use super::wrapper::{Loads, decode};
-use super::{FUNCTION_LIMIT, Request, free};
+use super::{FUNCTION_LIMIT, Request};
 use crate::target::elf::Elf;
 use crate::target::python::Python;
 
@@ -121,10 +121,8 @@ fn other_callers(elf: &Elf, slots: &HashSet<u64>, is_known: impl Fn(u64) -> bool
 /// What the allocator table says now: whose functions stand behind the wrappers.
 fn table_notes(python: &Python, request: &Request<'_>, functions: &[&Function]) -> String {
     let content = |domain: Domain| {
-        let function = functions
-            .iter()
-            .find(|function| function.domain == domain && function.slot_index() == Some(4))?;
-        free::slot_content(python, request, function)
+        let wanted = functions.iter().any(|function| function.domain == domain);
+        request.table.of(domain).filter(|_| wanted).map(|entry| (entry.context, entry.free()))
     };
     let (object, raw) = (content(Domain::Object).or_else(|| content(Domain::Mem)), content(Domain::Raw));
     let hooked = [object, raw].into_iter().flatten().any(|(context, _)| context != 0);

@@ -34,8 +34,6 @@ pub struct Counts {
     pub frees: u32,
     /// Calls of the slow path.
     pub slow_calls: u32,
-    /// Places that ask the C library.
-    pub calls: u32,
 }
 
 impl<'a> Facts<'a> {
@@ -75,7 +73,6 @@ impl<'a> Facts<'a> {
             allocs: self.fast.allocs.len() as u32,
             frees: self.fast.frees.len() as u32,
             slow_calls: self.slow.as_ref().map_or(0, |slow| slow.calls.len()) as u32,
-            calls: self.calls.calls.len() as u32,
         }
     }
 

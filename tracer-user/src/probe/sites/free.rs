@@ -6,9 +6,7 @@ use tracer_common::hook::{Hook, Register, Role};
 
 use super::spot::{Spot, first_emulated};
 use super::table::{FUNCTIONS, Function};
-use super::wrapper::decode;
 use super::{FUNCTION_LIMIT, Request};
-use crate::target::memory::Bytes;
 use crate::target::python::Python;
 
 /// Bytes that are decoded of a function whose size is not known.
@@ -62,27 +60,8 @@ pub(super) fn behind_wrapper(python: &Python, request: &Request<'_>, function: &
 
 /// The function behind the wrapper of a domain's `free`, if it is one of this very file and has no context, which is CPython's own allocator:
 /// tracemalloc, debug hooks and other allocators have one or lie elsewhere. In the file's own address space.
-pub(super) fn base_free(python: &Python, request: &Request<'_>, function: &Function) -> Option<u64> {
-    let (context, target) = slot_content(python, request, function)?;
-    (context == 0 && python.image.elf.is_code(target)).then_some(target)
-}
-
-/// What the allocator table holds for a function: its context and its address in the file's own address space; read from the live
-/// process, or from the file for a program that has not started.
-pub(super) fn slot_content(
-    python: &Python,
-    request: &Request<'_>,
-    function: &Function,
-) -> Option<(u64, u64)> {
-    let elf = &python.image.elf;
-    let symbol = elf.symbol(function.symbol)?;
-    let slot = decode(elf.code(symbol, FUNCTION_LIMIT)?, symbol.address)?.slot;
-    let context = slot.checked_sub(8 * function.slot_index()?)?;
-    match (request.memory(), python.image.bias) {
-        (Some(memory), Some(bias)) => {
-            let read = |vaddr: u64| memory.read_u64(vaddr.wrapping_add(bias)).ok();
-            Some((read(context)?, read(slot)?.wrapping_sub(bias)))
-        }
-        _ => Some((elf.pointer_at(context)?, elf.pointer_at(slot)?)),
-    }
+fn base_free(python: &Python, request: &Request<'_>, function: &Function) -> Option<u64> {
+    let entry = request.table.of(function.domain)?;
+    let target = entry.free();
+    (entry.context == 0 && python.image.elf.is_code(target)).then_some(target)
 }
