@@ -15,6 +15,7 @@ pub mod hook;
 pub mod domain;
 pub mod frame;
 pub mod walk;
+pub mod unwind;
 pub mod block;
 pub mod site;
 pub mod event;
@@ -42,4 +43,5 @@ pod!(
     site::IntValueKey,
     hook::Hook,
     hook::SlowCall,
+    unwind::Module,
 );

@@ -46,6 +46,18 @@ pub const CODE_CHUNK: usize = 64;
 /// in all its parts, are taken for one.
 pub const TEXT_CHUNK: usize = 32;
 
+/// Mapped stretches of code that are known at once, a power of two; a process with 150 shared objects has about as many.
+pub const MAX_MODULES: u32 = 2048;
+
+/// Rows of one page of 64 KiB of code, at most: one for each byte.
+pub const MAX_PAGE_ROWS: u32 = 1 << 16;
+
+/// Distinct unwind rules of one process. Place 0 is the rule of code that nothing describes.
+pub const MAX_RULES: u32 = 8192;
+
+/// Unwind rows that are read and written together, a power of two.
+pub const CHUNK_ROWS: usize = 1024;
+
 /// Buckets of a site's lifetime histogram (see [`crate::site::lifetime_bucket`]).
 pub const LIFETIME_BUCKETS: usize = 64;
 

@@ -1,0 +1,356 @@
+//! How to get from a C frame to its caller where the code keeps no frame pointer: a rule for each instruction, made from `.eh_frame` in user space and
+//! searched by address on a hit. Pure tables and their search; the walk that uses them is [`crate::native`].
+//!
+//! A process's tables are four: its modules (mapped stretches of code, sorted by address), pages (for each 64 KiB of a file's code, where its rows are),
+//! rows (the low half of an address and the number of a rule, sorted within their page), and rules. A row is 4 bytes, because thousands of functions share a few hundred rules.
+
+use crate::limits::{MAX_MODULES, MAX_PAGE_ROWS};
+
+/// Bits of an address below its page.
+pub const PAGE_BITS: u32 = 16;
+
+/// Where the canonical frame address (CFA) is: the value of the stack pointer before the call that made the frame. The return address is the word below it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cfa {
+    /// Nothing describes the instruction.
+    None = 0,
+    /// `rsp` + offset.
+    Rsp = 1,
+    /// `rbp` + offset.
+    Rbp = 2,
+    /// The word at `rsp` + offset.
+    AtRsp = 3,
+    /// The word at `rbp` + offset: functions that align their stack.
+    AtRbp = 4,
+    /// A stub of the linker's procedure linkage table: `rsp` + 8, and 8 more from the place in its 16 bytes on that the offset's words say.
+    Plt = 5,
+    /// The frame of a signal, which holds all registers (arch/x86/include/uapi/asm/sigcontext.h): at `rsp` + 120 `rbp`, + 160 `rsp`, + 168 `rip`.
+    Signal = 6,
+    /// The outermost frame: it has no caller.
+    Outermost = 7,
+    /// A rule that no other kind expresses.
+    Unsupported = 8,
+}
+
+/// Where the caller's `rbp` is.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rbp {
+    /// The function has not touched it.
+    Same = 0,
+    /// At CFA + offset.
+    AtCfa = 1,
+    /// At `rbp` + offset.
+    AtRbp = 2,
+    /// Lost.
+    Unknown = 3,
+}
+
+/// What the rows of one stretch of instructions say, in eight bytes: kinds in the lowest two, flags, and two offsets in words of 8 bytes, signed.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rule(pub u64);
+
+impl Rule {
+    /// Nothing is known.
+    pub const NONE: Self = Self(0);
+    /// The flag of code that is the interpreter's evaluator: its frames stand for Python frames.
+    const EVALUATOR: u64 = 1 << 16;
+
+    /// A rule; offsets are in words of 8 bytes.
+    #[must_use]
+    pub const fn new(cfa: Cfa, cfa_words: i16, rbp: Rbp, rbp_words: i16) -> Self {
+        let words = (cfa_words as u16 as u64) << 32 | (rbp_words as u16 as u64) << 48;
+        Self(cfa as u64 | (rbp as u64) << 8 | words)
+    }
+
+    /// The same rule for code of the evaluator.
+    #[must_use]
+    pub const fn of_evaluator(self) -> Self {
+        Self(self.0 | Self::EVALUATOR)
+    }
+
+    /// Whether the code is the evaluator's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_evaluator(self) -> bool {
+        self.0 & Self::EVALUATOR != 0
+    }
+
+    /// Code of a [`Cfa`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn cfa(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Code of an [`Rbp`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn rbp(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// The CFA's offset in bytes, as a number that wraps.
+    #[inline(always)]
+    #[must_use]
+    pub const fn cfa_offset(self) -> u64 {
+        ((self.0 >> 32) as u16 as i16 as i64 * 8) as u64
+    }
+
+    /// The offset of the caller's `rbp` in bytes, as a number that wraps.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rbp_offset(self) -> u64 {
+        ((self.0 >> 48) as u16 as i16 as i64 * 8) as u64
+    }
+}
+
+/// A stretch of mapped code and the file that it is of.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Module {
+    /// First address.
+    pub start: u64,
+    /// Address behind the last.
+    pub end: u64,
+    /// What added to an address, wrapping, gives the file's own.
+    pub delta: u64,
+    /// The file's first page: its own address without the lowest [`PAGE_BITS`] bits.
+    pub page_base: u32,
+    /// The place of that page in the table of pages.
+    pub first_page: u32,
+    /// Pages of the file. 0: nothing is known of its code.
+    pub pages: u32,
+    /// Padding, spelt out.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Module>() == 40);
+
+/// Where a page's rows are: the first one's place in the lower half, their number in the upper. The first row of a page that is not empty
+/// applies from the page's beginning on.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Page(pub u64);
+
+impl Page {
+    /// A page with so many rows, the first at this place.
+    #[must_use]
+    pub const fn new(first: u32, rows: u32) -> Self {
+        Self(first as u64 | (rows as u64) << 32)
+    }
+}
+
+/// A row: from which address of its page on (the upper half) which rule holds (the lower half).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row(pub u32);
+
+impl Row {
+    /// From the lowest 16 bits of an address on the rule with this number.
+    #[must_use]
+    pub const fn new(low: u16, rule: u16) -> Self {
+        Self((low as u32) << 16 | rule as u32)
+    }
+}
+
+/// Which modules are valid now, in one word, so that it changes at once: a generation that changes with it, the first one's place, and their number.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View(pub u64);
+
+impl View {
+    /// A view of `count` modules from the place `first` on.
+    #[must_use]
+    pub const fn new(generation: u32, first: u16, count: u16) -> Self {
+        Self(generation as u64 | (first as u64) << 32 | (count as u64) << 48)
+    }
+
+    /// The generation.
+    #[inline(always)]
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The first module's place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first(self) -> u32 {
+        (self.0 >> 32) as u16 as u32
+    }
+
+    /// How many modules.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        (self.0 >> 48) as u16 as u32
+    }
+}
+
+/// The tables of a process, by place. A place that is not there gives `None`.
+pub trait Tables {
+    /// A module.
+    fn module(&self, place: u32) -> Option<Module>;
+    /// A page.
+    fn page(&self, place: u32) -> Option<Page>;
+    /// A row.
+    fn row(&self, place: u32) -> Option<Row>;
+    /// A rule.
+    fn rule(&self, number: u16) -> Option<Rule>;
+}
+
+/// Why there is no rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The address is in no module: code that was made at run time, or mapped since.
+    Module,
+    /// The module's file says nothing of the address.
+    Row,
+}
+
+/// The rule of the instruction that the byte at `address` belongs to.
+///
+/// # Errors
+/// Why there is none.
+#[inline(always)]
+pub fn find<T: Tables>(tables: &T, view: View, address: u64) -> Result<Rule, Missing> {
+    let module = module_at(tables, view, address).ok_or(Missing::Module)?;
+    let vaddr = address.wrapping_add(module.delta);
+    let page = ((vaddr >> PAGE_BITS) as u32).wrapping_sub(module.page_base);
+    if page >= module.pages {
+        return Err(Missing::Row);
+    }
+    let Page(page) = tables.page(module.first_page.wrapping_add(page)).ok_or(Missing::Row)?;
+    let (mut first, mut left) = (page as u32, (page >> 32) as u32);
+    if left == 0 {
+        return Err(Missing::Row);
+    }
+    // The last row whose address is not above; the last rule number makes the comparison one of whole rows.
+    let wanted = Row::new(vaddr as u16, u16::MAX).0;
+    let mut turn = 0;
+    while turn < MAX_PAGE_ROWS.trailing_zeros() && left > 1 {
+        let half = left / 2;
+        let Row(row) = tables.row(first.wrapping_add(half)).ok_or(Missing::Row)?;
+        if row <= wanted {
+            first = first.wrapping_add(half);
+            left -= half;
+        } else {
+            left = half;
+        }
+        turn += 1;
+    }
+    let Row(row) = tables.row(first).ok_or(Missing::Row)?;
+    let rule = tables.rule(row as u16).ok_or(Missing::Row)?;
+    if rule.cfa() == Cfa::None as u8 { Err(Missing::Row) } else { Ok(rule) }
+}
+
+/// The module that an address is in.
+#[inline(always)]
+fn module_at<T: Tables>(tables: &T, view: View, address: u64) -> Option<Module> {
+    let (mut first, mut left) = (view.first(), view.count());
+    let mut turn = 0;
+    while turn < MAX_MODULES.trailing_zeros() && left > 1 {
+        let half = left / 2;
+        if tables.module(first + half)?.start <= address {
+            first += half;
+            left -= half;
+        } else {
+            left = half;
+        }
+        turn += 1;
+    }
+    let module = tables.module(first)?;
+    (left > 0 && module.start <= address && address < module.end).then_some(module)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Default)]
+    struct Plain {
+        modules: Vec<Module>,
+        pages: Vec<Page>,
+        rows: Vec<Row>,
+        rules: Vec<Rule>,
+    }
+
+    impl Tables for Plain {
+        fn module(&self, place: u32) -> Option<Module> {
+            self.modules.get(place as usize).copied()
+        }
+        fn page(&self, place: u32) -> Option<Page> {
+            self.pages.get(place as usize).copied()
+        }
+        fn row(&self, place: u32) -> Option<Row> {
+            self.rows.get(place as usize).copied()
+        }
+        fn rule(&self, number: u16) -> Option<Rule> {
+            self.rules.get(usize::from(number)).copied()
+        }
+    }
+
+    #[test]
+    fn a_rule_comes_out_as_it_went_in() {
+        let rule = Rule::new(Cfa::AtRbp, -1, Rbp::AtCfa, -2).of_evaluator();
+        assert_eq!((rule.cfa(), rule.rbp()), (Cfa::AtRbp as u8, Rbp::AtCfa as u8));
+        assert_eq!((rule.cfa_offset() as i64, rule.rbp_offset() as i64), (-8, -16));
+        assert!(rule.is_evaluator() && !Rule::NONE.is_evaluator());
+    }
+
+    #[test]
+    fn a_view_comes_out_as_it_went_in() {
+        let view = View::new(7, 2048, 150);
+        assert_eq!((view.generation(), view.first(), view.count()), (7, 2048, 150));
+    }
+
+    proptest! {
+        /// Against the plainest search: the last row at or below the address, in the module that holds it.
+        #[test]
+        fn the_search_finds_what_a_scan_finds(
+            starts in proptest::collection::btree_set(0u64..64, 0..20),
+            lows in proptest::collection::btree_set(1u16..200, 0..60),
+            address in 0u64..(70 << PAGE_BITS),
+        ) {
+            let mut tables = Plain { rules: vec![Rule::NONE], ..Plain::default() };
+            tables.rows.push(Row::new(0, 0));
+            for (number, low) in (1u16..).zip(&lows) {
+                tables.rules.push(Rule::new(Cfa::Rsp, number as i16, Rbp::Same, 0));
+                tables.rows.push(Row::new(*low, number));
+            }
+            tables.pages.push(Page::new(0, tables.rows.len() as u32));
+            let size = 1 << PAGE_BITS;
+            tables.modules = starts
+                .iter()
+                .map(|start| Module { start: start * size, end: start * size + 150, delta: 0u64.wrapping_sub(start * size), pages: 1, ..Module::default() })
+                .collect();
+            let view = View::new(1, 0, tables.modules.len() as u16);
+            let module = tables.modules.iter().find(|module| module.start <= address && address < module.end);
+            let expected = match module {
+                None => Err(Missing::Module),
+                Some(module) => {
+                    let low = address - module.start;
+                    let number = lows.iter().filter(|at| u64::from(**at) <= low).count();
+                    if number == 0 { Err(Missing::Row) } else { Ok(tables.rules[number]) }
+                }
+            };
+            prop_assert_eq!(find(&tables, view, address), expected);
+        }
+
+        #[test]
+        fn hostile_tables_never_panic(pages: Vec<u64>, rows: Vec<u32>, rules: Vec<u64>, modules: Vec<(u64, u64, u64, u32, u32, u32)>, view: u64, address: u64) {
+            let modules = modules.into_iter().map(|(start, end, delta, page_base, first_page, pages)| Module { start, end, delta, page_base, first_page, pages, reserved: 0 });
+            let tables = Plain {
+                modules: modules.collect(),
+                pages: pages.into_iter().map(Page).collect(),
+                rows: rows.into_iter().map(Row).collect(),
+                rules: rules.into_iter().map(Rule).collect(),
+            };
+            let _ = find(&tables, View(view), address);
+        }
+    }
+}
