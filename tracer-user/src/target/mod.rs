@@ -9,6 +9,7 @@ pub mod frame_table;
 pub mod image;
 pub mod layout;
 pub mod maps;
+pub mod modules;
 pub mod memory;
 pub mod process;
 mod program;

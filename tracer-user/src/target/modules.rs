@@ -1,0 +1,177 @@
+//! The code that a process has mapped: which addresses are of which file, with the files held open, so that they can be read and named after the process has
+//! unmapped them, replaced them on disk, or ended.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::target::elf::Elf;
+use crate::target::elf::Segment;
+use crate::target::maps::Mapping;
+use crate::target::process::Process;
+
+/// Files that are held open, at most: one each for what a large program maps.
+const FILES: usize = 4096;
+
+/// A file with code, held open.
+#[derive(Debug)]
+pub struct CodeFile {
+    /// Its path in the process's mount namespace.
+    pub path: PathBuf,
+    /// Its build id, if it has one.
+    pub build_id: Option<Vec<u8>>,
+    segments: Vec<Segment>,
+    handle: File,
+}
+
+impl CodeFile {
+    /// Opens the file behind a mapping.
+    ///
+    /// # Errors
+    /// When it cannot be opened or is no x86-64 ELF file.
+    pub fn of_mapping(process: &Process, mapping: &Mapping) -> Result<Self> {
+        use crate::error::Context;
+        let open = mapping.open_path(process);
+        let elf = Elf::open(&open)?;
+        let handle = File::open(&open).context(format!("cannot open {}", open.display()))?;
+        Ok(Self {
+            path: mapping.path.clone(),
+            build_id: elf.build_id().map(<[u8]>::to_vec),
+            segments: elf.segments().to_vec(),
+            handle,
+        })
+    }
+
+    /// A path by which this process, and nobody else, can open the file again, whatever became of its name.
+    #[must_use]
+    pub fn open_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
+    }
+
+    /// The `PT_LOAD` segments, in the file's order.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The last part of its path.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
+/// A mapped stretch of a file's code.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// First address.
+    pub start: u64,
+    /// Address behind the last.
+    pub end: u64,
+    /// Offset in the file, in bytes, of `start`.
+    pub offset: u64,
+    /// The file's own address of `start`.
+    pub vaddr: u64,
+    /// The file.
+    pub file: Arc<CodeFile>,
+}
+
+/// An address of a process in terms of the file that it is of.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The file.
+    pub file: Arc<CodeFile>,
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// The file's own address, as its symbols and debug information have it.
+    pub vaddr: u64,
+}
+
+/// What a process has mapped, by address.
+#[derive(Debug, Default)]
+pub struct Modules {
+    list: Vec<Module>,
+    files: HashMap<(u64, u64), Option<Arc<CodeFile>>>,
+}
+
+impl Modules {
+    /// Reads what is mapped now. `true` if it differs from what was known. Files that cannot be read, or are no ELF files, are left out.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn refresh(&mut self, process: &Process) -> Result<bool> {
+        let mut list = Vec::new();
+        for mapping in process.mappings()? {
+            let Some(file) = self.file(process, &mapping) else { continue };
+            let segments = file.segments().iter();
+            let vaddr = segments.filter(|segment| segment.executable).find_map(|segment| {
+                let begin = segment.offset & !0xfff;
+                let inside = mapping.offset.checked_sub(begin)?;
+                (inside < (segment.offset - begin).checked_add(segment.file_size)?)
+                    .then(|| mapping.offset.wrapping_sub(segment.offset).wrapping_add(segment.vaddr))
+            });
+            let Some(vaddr) = vaddr else { continue };
+            list.push(Module { start: mapping.start, end: mapping.end, offset: mapping.offset, vaddr, file });
+        }
+        list.sort_by_key(|module| module.start);
+        let same = list.len() == self.list.len()
+            && list.iter().zip(&self.list).all(|(one, other)| {
+                (one.start, one.end, one.offset) == (other.start, other.end, other.offset)
+                    && Arc::ptr_eq(&one.file, &other.file)
+            });
+        self.list = list;
+        Ok(!same)
+    }
+
+    /// The mapped stretches, by address.
+    #[must_use]
+    pub fn list(&self) -> &[Module] {
+        &self.list
+    }
+
+    /// What an address is, if it is of a file.
+    #[must_use]
+    pub fn place(&self, address: u64) -> Option<Place> {
+        let after = self.list.partition_point(|module| module.start <= address);
+        let module = self.list[..after].last().filter(|module| address < module.end)?;
+        let inside = address - module.start;
+        Some(Place {
+            file: Arc::clone(&module.file),
+            offset: module.offset.wrapping_add(inside),
+            vaddr: module.vaddr.wrapping_add(inside),
+        })
+    }
+
+    fn file(&mut self, process: &Process, mapping: &Mapping) -> Option<Arc<CodeFile>> {
+        let identity = (mapping.device, mapping.inode);
+        if let Some(known) = self.files.get(&identity) {
+            return known.clone();
+        }
+        let room = self.files.len() < FILES;
+        let file = room.then(|| CodeFile::of_mapping(process, mapping).ok().map(Arc::new))?;
+        self.files.insert(identity, file.clone());
+        file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_our_own_code_is_of_our_own_file() {
+        let own = Process::open(std::process::id()).unwrap();
+        let mut modules = Modules::default();
+        assert!(modules.refresh(&own).unwrap());
+        assert!(!modules.refresh(&own).unwrap());
+        let here = an_address_of_our_own_code_is_of_our_own_file as fn() as usize as u64;
+        let place = modules.place(here).unwrap();
+        assert_eq!(place.file.path, own.exe());
+        let elf = Elf::open(&place.file.open_path()).unwrap();
+        assert_eq!(elf.file_offset(place.vaddr), Some(place.offset));
+        assert!(modules.place(8).is_none());
+    }
+}
