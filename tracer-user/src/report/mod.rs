@@ -14,6 +14,7 @@ pub mod flame;
 pub mod folded;
 pub mod json;
 pub mod lines;
+mod own;
 pub mod plain;
 pub mod processes;
 pub mod story;
