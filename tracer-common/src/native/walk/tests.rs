@@ -1,3 +1,5 @@
+//! A made-up machine whose stacks are known, and what the walk makes of them.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
