@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracer_common::domain::Domain;
+use tracer_common::native::Mode;
 
 use crate::cli::flags::{Record, Report, SortArg, View, WorkArg};
 use crate::cli::output::Output;
@@ -94,6 +95,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Frames per stack.
     pub max_depth: u32,
+    /// C frames per stack.
+    pub native: Mode,
     /// Report only blocks at least this old.
     pub older: Option<Duration>,
     /// Order of the sites.
@@ -136,8 +139,9 @@ impl Plan {
             work: flags.work.iter().fold(0, |sum, part| sum | part.bits()),
             empty_probes: flags.work.contains(&WorkArg::Trap),
             perf_events: flags.perf_events,
-            limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites },
+            limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites, rows: 0 },
             max_depth: flags.max_depth,
+            native: flags.native.into(),
             older: flags.older,
             sort: sort(flags.view.sort),
             style: terminal.style(&flags.view),
