@@ -68,6 +68,8 @@ pub(super) fn python(function: &str, file: &str, line: u32) -> Frame {
         line: Some(line),
         module: None,
         inlined: false,
+        place: None,
+        unnamed: None,
     }
 }
 

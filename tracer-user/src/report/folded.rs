@@ -92,6 +92,8 @@ mod tests {
             line: None,
             module: None,
             inlined: false,
+            place: None,
+            unnamed: None,
         };
         assert_eq!(frame(&named("a;b\nc")), "a:b\u{fffd}c");
         assert_eq!(frame(&named("f 12")), "(f 12)");

@@ -193,7 +193,7 @@ impl<'p> Recording<'p> {
         Ok(Self {
             plan,
             ring,
-            names: Names::new(subject),
+            names: Names::new(subject, &plan.debug_dirs)?,
             histories: Histories::default(),
             messages,
             meter: Meter::idle(),

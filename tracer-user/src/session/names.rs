@@ -1,15 +1,20 @@
 //! The names of stacks, read when a stack is first seen, while its code objects live.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use tracer_common::frame::PyFrame;
 use tracer_common::walk::WalkEnd;
 
+use crate::error::Result;
 use crate::session::subject::Subject;
 use crate::symbol::Frame;
 use crate::symbol::code::CodeNames;
-use crate::symbol::native::{NativeFrames, NativeNames};
+use crate::symbol::debug_files::DebugFiles;
+use crate::symbol::native::{NativeFrames, NativeNames, Options};
 use crate::target::memory::Memory;
+use crate::target::modules::{Modules, Place};
+use crate::target::process::Process;
 
 /// A named stack.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +27,7 @@ pub(super) struct NamedStack {
 
 /// A stack whose native part is still being named.
 struct Stack {
+    /// The key of the native frames.
     caller: u64,
     /// Indices into the table of Python frames: a program has far fewer frames than stacks.
     frames: Vec<u32>,
@@ -58,23 +64,48 @@ impl Frames {
 /// All stacks seen so far.
 pub(super) struct Names {
     frames: Frames,
+    modules: Modules,
+    /// `None` once its image has been replaced: the addresses that are still in the ring are of the old one.
+    process: Option<Process>,
     native: NativeNames,
     stacks: HashMap<u64, Stack>,
 }
 
 impl Names {
-    pub(super) fn new(subject: &Subject) -> Self {
-        let memory = Memory::new(subject.process.pid());
-        Self {
+    /// Ready to name; debug files are also looked for in some folders.
+    pub(super) fn new(subject: &Subject, debug_dirs: &[PathBuf]) -> Result<Self> {
+        let pid = subject.process.pid();
+        let memory = Memory::new(pid);
+        let process = Process::open(pid).ok();
+        let mut modules = Modules::default();
+        if let Some(process) = &process {
+            // What is mapped now is held open before it can be unmapped or replaced. A process that is gone is noticed elsewhere.
+            let _ = modules.refresh(process);
+        }
+        let debug_files = DebugFiles::of_process(pid, debug_dirs)?;
+        Ok(Self {
             frames: Frames {
                 code: CodeNames::new(memory, subject.layout),
                 by_place: HashMap::new(),
                 named: Vec::new(),
                 gone: 0,
             },
-            native: NativeNames::start(subject.process.pid()),
+            modules,
+            process,
+            native: NativeNames::start(Options { debug_files }),
             stacks: HashMap::new(),
-        }
+        })
+    }
+
+    /// What an address is of, looked up again in the process if it is new.
+    fn place(&mut self, address: u64) -> Option<Place> {
+        // The address is the one behind the call, which may be the first of the next file.
+        let call = address.checked_sub(1)?;
+        let known = self.modules.place(call).or_else(|| {
+            self.modules.refresh(self.process.as_ref()?).ok()?;
+            self.modules.place(call)
+        })?;
+        Some(Place { offset: known.offset + 1, vaddr: known.vaddr + 1, ..known })
     }
 
     /// Names a stack's Python frames at once, because code objects die, and asks for the native code that wanted the memory.
@@ -87,16 +118,20 @@ impl Names {
                 Some("no Python frames: the thread did not hold the GIL or ran no Python code")
             }
         };
-        if caller != 0 {
-            self.native.ask(caller);
-        }
+        let caller = match caller {
+            0 => 0,
+            address => {
+                let place = self.place(address);
+                self.native.ask(address, place)
+            }
+        };
         let frames = frames.iter().map(|frame| self.frames.index(frame)).collect();
         self.stacks.insert(site, Stack { caller, frames, note });
     }
 
     /// The target's image was replaced.
-    pub(super) fn image_replaced(&self) {
-        self.native.image_replaced();
+    pub(super) fn image_replaced(&mut self) {
+        self.process = None;
     }
 
     /// Waits for the names that are still being looked up.

@@ -159,6 +159,8 @@ impl Code {
                 .or_else(|| (!self.table.is_empty()).then_some(self.first_line)),
             module: None,
             inlined: false,
+            place: None,
+            unnamed: None,
         };
         Named { frame, gone: false }
     }
@@ -177,6 +179,8 @@ fn gone() -> Named {
         line: None,
         module: None,
         inlined: false,
+        place: None,
+        unnamed: None,
     };
     Named { frame, gone: true }
 }
