@@ -87,3 +87,6 @@ fn worth(group: &[Frame]) -> (bool, bool, usize) {
     let named = group.iter().all(|frame| frame.unnamed.is_none());
     (named, group.iter().any(|frame| frame.line.is_some()), group.len())
 }
+
+#[cfg(test)]
+mod tests;
