@@ -93,7 +93,7 @@ fn debug_information_is_preferred_to_a_mere_symbol_table() {
     let sections = Sections::read(&File::open(folder.path("libfoo.so")).unwrap()).unwrap();
     let path = folder.path("libfoo.so");
     let wanted = Wanted { path: &path, build_id: sections.build_id.as_deref(), link: None, itself: None };
-    let files = DebugFiles::of_folders(&[folder.0.clone()]).unwrap();
+    let files = DebugFiles::of_folders(std::slice::from_ref(&folder.0)).unwrap();
     assert!(files.find(&wanted).unwrap().dwarf);
     std::fs::remove_file(folder.path("libfoo.so.debug")).unwrap();
     assert!(!files.find(&wanted).unwrap().dwarf);

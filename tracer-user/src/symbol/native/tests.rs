@@ -10,7 +10,7 @@ const HIDDEN: [&str; 1] = ["hidden foo.c:11"];
 
 /// Names that look into a folder and nowhere else.
 fn in_folder(folder: &Folder) -> Namer {
-    Namer::new(DebugFiles::of_folders(&[folder.0.clone()]).unwrap())
+    Namer::new(DebugFiles::of_folders(std::slice::from_ref(&folder.0)).unwrap())
 }
 
 fn nowhere() -> Namer {

@@ -39,7 +39,7 @@ fn nameless_frames_get_names_and_inlined_functions() {
     // The library itself is not needed.
     drop(folder);
     let mut same = before.clone();
-    Renamer::new(&[debug.0.clone()]).unwrap().rename([&mut stack, &mut same]);
+    Renamer::new(std::slice::from_ref(&debug.0)).unwrap().rename([&mut stack, &mut same]);
     assert_eq!(stack, same);
     let expected = ["hidden foo.c:11", "grow foo.c:7 (inlined)", "exported foo.c:16"];
     assert_eq!(told(&stack[..3]), expected);
@@ -49,7 +49,7 @@ fn nameless_frames_get_names_and_inlined_functions() {
     let whole = stack.clone();
     run(&debug.0, "sh", &["-c", "strip --strip-debug .build-id/*/*.debug"]);
     for _ in 0..2 {
-        Renamer::new(&[debug.0.clone()]).unwrap().rename([&mut stack]);
+        Renamer::new(std::slice::from_ref(&debug.0)).unwrap().rename([&mut stack]);
         assert_eq!(stack, whole);
     }
 }
