@@ -5,7 +5,7 @@ use super::story::{
 };
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
-use crate::symbol::{Frame, FrameKind};
+use crate::symbol::{Frame, FrameKind, FramePlace};
 use tracer_common::loss::Loss;
 
 pub(super) fn story() -> Story {
@@ -85,11 +85,30 @@ pub(super) fn python(function: &str, file: &str, line: u32) -> Frame {
         line: Some(line),
         module: None,
         inlined: false,
+        place: None,
+        unnamed: None,
     }
 }
 
 pub(super) fn native(function: &str, file: &str, line: u32, module: &str) -> Frame {
     Frame { kind: FrameKind::Native, module: Some(module.to_owned()), ..python(function, file, line) }
+}
+
+/// A frame of a stripped library.
+pub(super) fn nameless() -> Frame {
+    let build_id = "6b1c0f2e4d5a69788796a5b4c3d2e1f00f1e2d3c";
+    Frame {
+        file: None,
+        line: None,
+        place: Some(FramePlace {
+            path: "/opt/app/lib/libfast.so".to_owned(),
+            offset: 0x2c3f,
+            vaddr: 0x3c3f,
+            build_id: Some(build_id.to_owned()),
+        }),
+        unnamed: Some(format!("no symbols in libfast.so (build id {build_id})")),
+        ..native("<libfast.so+0x3c3f>", "", 0, "libfast.so")
+    }
 }
 
 fn types(types: &[(&str, u64)]) -> Vec<TypeCount> {
@@ -165,6 +184,8 @@ fn cache() -> Site {
         ints: None,
         stack: vec![
             native("PyUnicode_New", "Objects/unicodeobject.c", 1451, "/opt/python/lib/libpython3.11.so.1.0"),
+            nameless(),
+            nameless(),
             Frame { line: None, ..python("Cache.__setitem__.<locals>.render", "/app/cache.py", 0) },
             python("handler", "/app/app.py", 19),
         ],
@@ -228,5 +249,43 @@ fn quiet() -> Site {
         ints: None,
         stack: vec![python("parse", "/app/parse.py", 3)],
         ..small_ints()
+    }
+}
+
+/// A leak in an extension, with every C frame from the allocator to `_start`: an inlined helper, a callback from C, the interpreter's own start.
+pub(super) fn mixed() -> Site {
+    let source = |path: &str| format!("/tmp/python-build.20260509073455.222/Python-3.11.7/{path}");
+    let own =
+        |function: &str, path: &str, line| native(function, &source(path), line, "libpython3.11.so.1.0");
+    let extension = |function: &str, path: &str, line| {
+        native(function, path, line, "engine.cpython-311-x86_64-linux-gnu.so")
+    };
+    Site {
+        stack: vec![
+            own("PyLong_FromLong", "Objects/longobject.c", 212),
+            Frame { inlined: true, ..extension("new_count", "/build/engine/src/counts.h", 14) },
+            extension("engine_tick", "/build/engine/src/engine.c", 88),
+            own("cfunction_vectorcall_O", "Objects/methodobject.c", 514),
+            own("PyObject_Vectorcall", "Objects/call.c", 299),
+            python("Service.tick.<locals>.<lambda>", "/app/service.py", 31),
+            own("_PyFunction_Vectorcall", "Objects/call.c", 393),
+            own("list_sort_impl", "Objects/listobject.c", 2298),
+            own("method_vectorcall_FASTCALL_KEYWORDS", "Objects/descrobject.c", 364),
+            python("Service.tick", "/app/service.py", 30),
+            python("main", "/app/service.py", 58),
+            python("<module>", "/app/service.py", 61),
+            own("_PyEval_Vector", "Python/ceval.c", 6434),
+            own("PyEval_EvalCode", "Python/ceval.c", 1148),
+            own("run_eval_code_obj", "Python/pythonrun.c", 1741),
+            own("run_mod", "Python/pythonrun.c", 1762),
+            own("pymain_run_file_obj", "Modules/main.c", 360),
+            Frame { inlined: true, ..own("pymain_run_python", "Modules/main.c", 601) },
+            own("Py_RunMain", "Modules/main.c", 680),
+            own("Py_BytesMain", "Modules/main.c", 734),
+            Frame { file: None, line: None, ..native("__libc_start_call_main", "", 0, "libc.so.6") },
+            Frame { file: None, line: None, ..native("_start", "", 0, "python3.11") },
+        ],
+        ints: None,
+        ..leak()
     }
 }

@@ -1,6 +1,7 @@
 //! What a stranger reads first, at three in the morning: who was traced, whether the figures can be trusted, the answer, then the worst
 //! sites with the leaking line of each.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use super::lines::{Caller, Line, lines};
@@ -40,9 +41,10 @@ fn page(story: &Story, style: &Style) -> String {
     worst_lines(&mut page, story, &lines);
     let top = if style.top == 0 { worth.len() } else { style.top.min(worth.len()) };
     page.heading(&format!("Worst sites ({top} of {})", worth.len()));
+    let mut told = HashSet::new();
     for (at, site) in worth.iter().take(top).enumerate() {
         page.blank();
-        site::write(&mut page, at + 1, site, story);
+        site::write(&mut page, at + 1, site, story, &mut told);
     }
     rest(&mut page, story, &worth[top..], worth.len(), quiet.len());
     page.into_text()
@@ -86,6 +88,10 @@ fn worst_lines(page: &mut Page, story: &Story, all: &[Line]) {
 fn place_of(line: &Line, room: usize) -> String {
     let number = line.line.map(|line| format!(":{line}")).unwrap_or_default();
     match (&line.file, &line.module) {
+        // Code without a name is called after its module.
+        (None, Some(module)) if line.function.as_ref().is_some_and(|function| function.contains(module)) => {
+            String::new()
+        }
         (None, Some(module)) => format!("[{}]", plain::shorten_path(module, room.saturating_sub(2))),
         (file, _) => {
             let room = room.saturating_sub(number.len());
@@ -94,7 +100,7 @@ fn place_of(line: &Line, room: usize) -> String {
     }
 }
 
-/// Who called a line of C code most, in terms of what lives, and for how much of it.
+/// Who called a line of C code most, in terms of what lives, and for how much of it; below the line's function, or further to the left if the page is narrow.
 fn called_from(page: &mut Page, caller: &Caller, line: &Line, indent: usize) {
     let share = if caller.live_bytes == line.live_bytes {
         String::new()
@@ -102,10 +108,17 @@ fn called_from(page: &mut Page, caller: &Caller, line: &Line, indent: usize) {
         format!(" ({} of it)", units::share(caller.live_bytes, line.live_bytes))
     };
     let number = caller.line.map(|line| format!(":{line}")).unwrap_or_default();
-    let text = format!("{}called from {}  ", " ".repeat(indent), caller.function);
-    let room = page.width.saturating_sub(plain::columns(&text) + number.len() + share.len());
-    let file = plain::shorten_path(caller.file.as_deref().unwrap_or_default(), room);
-    page.line(&[(Ink::Plain, &text), (Ink::Plain, &file), (Ink::Plain, &number), (Ink::Plain, &share)]);
+    let function = format!("called from {}  ", caller.function);
+    let room = page.width.saturating_sub(plain::columns(&function) + number.len() + share.len());
+    let file = caller.file.as_deref().unwrap_or_default();
+    let shortest = plain::columns(&plain::shorten_path(file, 0));
+    let indent = " ".repeat(indent.min(room.saturating_sub(shortest)));
+    let file = plain::shorten_path(file, room.saturating_sub(indent.len()));
+    page.line(&[
+        (Ink::Plain, &indent),
+        (Ink::Plain, &function),
+        (Ink::Plain, &format!("{file}{number}{share}")),
+    ]);
 }
 
 /// One line for what `--top` hides and one for the sites that keep nothing.

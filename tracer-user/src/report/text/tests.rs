@@ -51,6 +51,21 @@ fn golden_idle() {
     insta::assert_snapshot!(text(&story, &STYLE));
 }
 
+/// A stack of C and Python, whole and with the interpreter hidden.
+#[test]
+fn golden_mixed_stack() {
+    let mut story = fixture::story();
+    story.sites = vec![fixture::mixed()];
+    let sites = |hide_interpreter| {
+        let style = Style { hide_interpreter, ..STYLE };
+        let mut bytes = Vec::new();
+        crate::report::write(crate::report::Format::Text, &story, &style, &mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        text[text.find("Lines that").unwrap()..].to_owned()
+    };
+    insta::assert_snapshot!(format!("{}\n--hide-interpreter:\n\n{}", sites(false), sites(true)));
+}
+
 #[test]
 fn all_freed_is_good_news() {
     let mut story = fixture::story();
