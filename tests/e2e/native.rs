@@ -1,6 +1,6 @@
 //! Which C line leaks? Real extensions leak in every way that C has; their lines, the Python lines behind them and the counts are told right.
 
-use unshed_tests::harness::{Build, Target, Unshed};
+use unshed_tests::harness::{Build, Target};
 use unshed_tests::interpreters::{Interpreter, on_each};
 use unshed_tests::report::Report;
 use unshed_tests::stacks::{Native, Row, assert_told};
@@ -13,7 +13,8 @@ const ALL_DOMAINS: [&str; 2] = ["--domains", "object,mem,raw,libc"];
 /// Records `c_leaks.py`, with its extension built so, in all domains.
 fn leaks(interpreter: &Interpreter, build: Build, native: Native) -> (Report, Vec<Row>) {
     let args = [ALL_DOMAINS.as_slice(), &native.args()].concat();
-    let (report, truth) = record_launched(Target::on(interpreter).built(build), interpreter, "c_leaks.py", &args);
+    let (report, truth) =
+        record_launched(Target::on(interpreter).built(build), interpreter, "c_leaks.py", &args);
     (report, Row::all(&truth))
 }
 

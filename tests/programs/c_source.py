@@ -12,7 +12,10 @@ FUNCTION = re.compile(r"\w[^;=]*?\b([\w:~]+)\(")
 class Source:
     """The marked lines of a file of `ext/`."""
 
-    def __init__(self, name):
+    def __init__(self, name, within=""):
+        """`within` is the namespace of its functions, with the colons."""
+        self.within = within
+        self.module = name.rpartition(".")[0] + ".so"
         self.path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ext", name)
         self.marks = {}
         function = None
@@ -28,7 +31,9 @@ class Source:
     def frame(self, kind, name, inlined=False):
         """The frame of a marked line, as a report should show it."""
         function, line = self.marks[kind, name]
-        return {"kind": "native", "function": function, "file": self.path, "line": line, "inlined": inlined}
+        function = self.within + function
+        place = {"file": self.path, "line": line, "module": self.module}
+        return {"kind": "native", "function": function, **place, "inlined": inlined}
 
     def leak(self, name):
         """The frames of a leak, innermost first: the helper, and the function that runs it."""
@@ -41,7 +46,7 @@ def python_frame(place, direct=False):
     if callable(place):
         code = place.__code__
         place = {"function": place.__qualname__, "file": code.co_filename, "line": code.co_firstlineno}
-    return {"kind": "python", **place, "inlined": False, "direct": direct}
+    return {"kind": "python", **place, "module": None, "inlined": False, "direct": direct}
 
 
 def row(name, stack, blocks, size, above=None):

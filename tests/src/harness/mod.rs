@@ -8,7 +8,9 @@ mod traps;
 mod unshed;
 mod wait;
 
-pub use extension::{Build, DebugInfo, Installed, build_extension, build_id, debug_file, install, module_name, whole};
+pub use extension::{
+    Build, DebugInfo, Installed, build_extension, build_id, debug_file, install, module_name, whole,
+};
 pub use lines::Lines;
 pub use scratch::Scratch;
 pub use target::{Launch, Target, program};
