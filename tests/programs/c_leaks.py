@@ -156,6 +156,7 @@ gc.disable()  # A full collection would empty the freelists again.
 if "late" not in sys.argv:
     load()
 if "now" in sys.argv:
+    go()  # What looks on may need a moment to know the extension.
     print(json.dumps(go()))
 else:
     stage.serve(go=go)

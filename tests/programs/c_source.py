@@ -6,7 +6,8 @@ import os
 import re
 
 MARKER = re.compile(r"/\* (LEAK|CALL|RUN) ([\w ]+?) \*/")
-FUNCTION = re.compile(r"\w[^;=]*?\b([\w:~]+)\(")
+ATTRIBUTE = re.compile(r"__attribute__\(\(.*?\)\) ?")
+FUNCTION = re.compile(r"(?:\w[^;=(]*?[\s*])?([\w:~]+)\(")
 
 
 class Source:
@@ -21,7 +22,7 @@ class Source:
         function = None
         with open(self.path) as source:
             for number, line in enumerate(source, 1):
-                begun = FUNCTION.match(line)
+                begun = FUNCTION.match(ATTRIBUTE.sub("", line))
                 function = begun.group(1) if begun else function
                 for mark in MARKER.findall(line):
                     if mark in self.marks:

@@ -163,6 +163,16 @@ impl Report {
         report
     }
 
+    /// The same report as if no machine code had been wanted.
+    #[must_use]
+    pub fn without_native(&self) -> Self {
+        let mut report = self.clone();
+        for site in &mut report.sites {
+            site.stack.retain(|frame| frame.kind == "python");
+        }
+        report
+    }
+
     /// The count of a way of losing events.
     ///
     /// # Panics

@@ -279,3 +279,16 @@ pub fn assert_told(rows: &[Row], report: &Report, native: Native) {
     eprintln!("{} of {} stacks are wrong with --native {native:?}", wrong.len(), wanted.len());
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), report.worst());
 }
+
+/// Asserts that each row's stack is shown with blocks that live, however many.
+///
+/// # Panics
+/// When one is not.
+pub fn assert_shown(rows: &[Row], report: &Report, native: Native) {
+    for row in rows {
+        let row = row.clone().in_mode(native);
+        let shown = |site: &&Site| site.live_blocks > 0 && row.shown_by(&site.stack, native).is_ok();
+        let site = report.sites.iter().find(shown);
+        assert!(site.is_some(), "{}: {}\n{}", row.name, row.nearest(report, native), report.worst());
+    }
+}
