@@ -138,6 +138,8 @@ pub struct Frame {
     #[serde(default)]
     pub module_offset: Option<u64>,
     #[serde(default)]
+    pub module_address: Option<u64>,
+    #[serde(default)]
     pub build_id: Option<String>,
     #[serde(default)]
     pub unnamed: Option<String>,

@@ -292,3 +292,6 @@ pub fn assert_shown(rows: &[Row], report: &Report, native: Native) {
         assert!(site.is_some(), "{}: {}\n{}", row.name, row.nearest(report, native), report.worst());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,13 @@ fn a_debug_file_beside_it() {
     told(Build::stripped(DebugInfo::Beside));
 }
 
+/// Then only the checksum in the debug link tells whether the file is the right one.
+#[test]
+fn a_debug_file_beside_it_without_a_build_id() {
+    let flags: &[&str] = &["-O2", "-g", "-Wl,--build-id=none"];
+    told(Build { flags, debug: DebugInfo::Beside });
+}
+
 #[test]
 fn a_debug_file_in_a_folder_beside_it() {
     told(Build::stripped(DebugInfo::InFolder));

@@ -29,6 +29,7 @@ pub fn named_by_offset(report: &Report, folder: &Path, source: &str) -> Report {
                 continue;
             }
             let offset = assert_nameless(&frame, &file, &id);
+            assert_eq!(frame.module_address, Some(names.address(offset)), "{frame:?}");
             site.stack.extend(known.entry(offset).or_insert_with(|| names.at(offset)).iter().cloned());
         }
     }
@@ -73,13 +74,18 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// The functions at a file offset, innermost first.
-    fn at(&self, offset: u64) -> Vec<Frame> {
+    /// The file's own address of a file offset.
+    fn address(&self, offset: u64) -> u64 {
         let inside = |&&(from, length, _): &&(u64, u64, u64)| (from..from + length).contains(&offset);
         let segment = self.segments.iter().find(inside);
         let &(from, _, address) = segment
             .unwrap_or_else(|| panic!("{offset:#x} is not an offset of mapped bytes of {}", self.module));
-        let said = self.ask(offset - from + address);
+        offset - from + address
+    }
+
+    /// The functions at a file offset, innermost first.
+    fn at(&self, offset: u64) -> Vec<Frame> {
+        let said = self.ask(self.address(offset));
         let lines: Vec<&str> = said.lines().collect();
         let chunks = lines.chunks_exact(2);
         assert!(chunks.remainder().is_empty() && !lines.is_empty(), "addr2line says {said:?}");
@@ -111,6 +117,7 @@ impl Names<'_> {
             inlined,
             module_path: None,
             module_offset: None,
+            module_address: None,
             build_id: None,
             unnamed: None,
         }

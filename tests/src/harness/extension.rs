@@ -154,8 +154,8 @@ pub fn build_id(file: &Path) -> String {
 fn compile(interpreter: &Interpreter, source: &Path, flags: &[&str], id: &str, out: &Path) {
     let cpp = source.extension().is_some_and(|extension| extension == "cpp");
     let mut compiler = Command::new(if cpp { "g++" } else { "gcc" });
-    compiler.args(flags).args(["-Wall", "-shared", "-fPIC", "-pthread", "-I"]).arg(headers(interpreter));
-    compiler.arg(format!("-Wl,--build-id=0x{id}{id}")).arg(source).arg("-o").arg(out);
+    compiler.args(["-Wall", "-shared", "-fPIC", "-pthread"]).arg(format!("-Wl,--build-id=0x{id}{id}"));
+    compiler.args(flags).arg("-I").arg(headers(interpreter)).arg(source).arg("-o").arg(out);
     run(&mut compiler);
 }
 
