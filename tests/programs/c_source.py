@@ -5,6 +5,8 @@ A marker is a comment with a kind and a name: `/* LEAK dict inlined */`. Functio
 import os
 import re
 
+import stage
+
 MARKER = re.compile(r"/\* (LEAK|CALL|RUN) ([\w ]+?) \*/")
 ATTRIBUTE = re.compile(r"__attribute__\(\(.*?\)\) ?")
 FUNCTION = re.compile(r"(?:\w[^;=(]*?[\s*])?([\w:~]+)\(")
@@ -53,3 +55,16 @@ def python_frame(place, direct=False):
 def row(name, stack, blocks, size, above=None):
     """One leak: its frames from the leaking one outward, its blocks, and the interpreter's function that it called for them."""
     return {"name": name, "stack": stack, "blocks": blocks, "bytes": blocks * size, "above": above}
+
+
+def lines(rows):
+    """The same leaks by Python line, as tracemalloc counts them, too; it knows nothing of `malloc`."""
+    sizes = {}
+    for each in rows:
+        python = [frame for frame in each["stack"] if frame["kind"] == "python"]
+        if python and not each["name"].startswith(("malloc", "new")):
+            place = tuple(python[0][key] for key in ("function", "file", "line"))
+            size = each["bytes"] // each["blocks"]
+            counts = sizes.setdefault(place, {})
+            counts[size] = counts.get(size, 0) + each["blocks"]
+    return [stage.leak(dict(zip(("function", "file", "line"), place)), sizes=counts) for place, counts in sizes.items()]

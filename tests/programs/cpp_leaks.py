@@ -5,7 +5,7 @@ import gc
 
 import stage
 import vault
-from c_source import Source, python_frame, row
+from c_source import Source, lines, python_frame, row
 
 SOURCE = Source("vault.cpp", within="vault::")
 
@@ -25,7 +25,7 @@ def leak(name, count):
 
 def leaked(name):
     gc.collect()
-    count = 100 + list(KINDS).index(name)
+    count = 1000 + list(KINDS).index(name)
     leak(name, count)
     size, above, runners = KINDS[name]
     outside = [SOURCE.frame("RUN", runner) for runner in [*runners, "leak"]]
@@ -34,7 +34,8 @@ def leaked(name):
 
 
 def go():
-    return stage.truth(stacks=[leaked(name) for name in KINDS])
+    rows = [leaked(name) for name in KINDS]
+    return stage.truth(*lines(rows), stacks=rows)
 
 
 leak("catch called", 1)  # The first exception of a process allocates what stays.

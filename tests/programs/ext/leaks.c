@@ -248,16 +248,16 @@ static int compare(const void *one, const void *other)
 /* compare(name, count): leaks in a function that the C library calls back, once per comparison of so many numbers; says how often. */
 static PyObject *sort(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-    static int numbers[64];
+    static int numbers[512];
     Py_ssize_t count;
     (void)module;
     chosen = wanted(args, given, &count);
     if (chosen == NULL) {
         return NULL;
     }
-    count = count > 64 ? 64 : count;
+    count = count > 512 ? 512 : count;
     for (Py_ssize_t i = 0; i < count; i++) {
-        numbers[i] = (int)(i * 37 % 61);
+        numbers[i] = (int)(i * 37 % 509);
     }
     comparisons = 0;
     qsort(numbers, (size_t)count, sizeof numbers[0], compare); /* RUN sort */
