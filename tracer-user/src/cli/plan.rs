@@ -134,7 +134,7 @@ impl Plan {
             work: flags.work.iter().fold(0, |sum, part| sum | part.bits()),
             empty_probes: flags.work.contains(&WorkArg::Trap),
             perf_events: flags.perf_events,
-            limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites },
+            limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites, rows: 0 },
             max_depth: flags.max_depth,
             native: flags.native.into(),
             older: flags.older,

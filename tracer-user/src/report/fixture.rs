@@ -1,6 +1,8 @@
 //! One made-up recording that has everything a report can say, for the tests of all outputs.
 
-use super::story::{Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount};
+use super::story::{
+    Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount, Unsupported, Unwind,
+};
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
 use crate::symbol::{Frame, FrameKind};
@@ -31,6 +33,20 @@ pub(super) fn story() -> Story {
             attach_ms: 7.5,
             detach_ms: 60.25,
         },
+        unwind: Some(Unwind {
+            mode: "leaf".to_owned(),
+            files: 12,
+            rows: 171_003,
+            rules: 512,
+            table_bytes: 712_704,
+            build_ms: 41.5,
+            unsupported: vec![Unsupported {
+                reason: "the CFA is an expression".to_owned(),
+                rows: 3,
+                code_bytes: 96,
+            }],
+            without: Vec::new(),
+        }),
         cost: Cost {
             hits: 3_660_000,
             target_cpu_fraction: 0.309,
