@@ -1,6 +1,7 @@
 //! Running things: Python programs, the tool, the C compiler; and waiting for them without ever sleeping blindly.
 
 mod extension;
+mod gdb;
 mod lines;
 mod scratch;
 mod target;
@@ -9,6 +10,7 @@ mod unshed;
 mod wait;
 
 pub use extension::build_extension;
+pub use gdb::{FrameKind, Gdb, GdbFrame, StoppedThread};
 pub use lines::Lines;
 pub use scratch::Scratch;
 pub use target::{Launch, Target, program};
