@@ -133,6 +133,15 @@ pub struct Frame {
     pub line: Option<u32>,
     pub module: Option<String>,
     pub inlined: bool,
+    /// Native frames only, as the three below.
+    #[serde(default)]
+    pub module_path: Option<String>,
+    #[serde(default)]
+    pub module_offset: Option<u64>,
+    #[serde(default)]
+    pub build_id: Option<String>,
+    #[serde(default)]
+    pub unnamed: Option<String>,
 }
 
 #[cfg(test)]

@@ -101,6 +101,9 @@ pub struct Record {
     /// Report only blocks at least this old at the end: 30s, 5m
     #[arg(long, value_name = "AGE", value_parser = duration)]
     pub older: Option<Duration>,
+    /// Also look for debug information in this folder: .build-id/xx/yyyy.debug, NAME.debug, or modules by name or whole path; again for more folders
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
     /// How the sites are shown
     #[command(flatten)]
     pub view: View,
@@ -140,6 +143,10 @@ pub struct Report {
     /// Overwrite that file if it exists
     #[arg(long)]
     pub force: bool,
+    /// Name native frames with debug information from this folder: .build-id/xx/yyyy.debug, NAME.debug, or modules by name or whole path; again for
+    /// more folders
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
     /// How the sites are shown
     #[command(flatten)]
     pub view: View,

@@ -1,6 +1,7 @@
 //! What a stranger reads first, at three in the morning: who was traced, whether the figures can be trusted, the answer, then the worst
 //! sites with the leaking line of each.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use super::lines::{Line, lines};
@@ -40,9 +41,10 @@ fn page(story: &Story, style: &Style) -> String {
     worst_lines(&mut page, story, &lines);
     let top = if style.top == 0 { worth.len() } else { style.top.min(worth.len()) };
     page.heading(&format!("Worst sites ({top} of {})", worth.len()));
+    let mut told = HashSet::new();
     for (at, site) in worth.iter().take(top).enumerate() {
         page.blank();
-        site::write(&mut page, at + 1, site, story.totals.live_bytes);
+        site::write(&mut page, at + 1, site, story.totals.live_bytes, &mut told);
     }
     rest(&mut page, story, &worth[top..], worth.len(), quiet.len());
     page.into_text()

@@ -1,5 +1,7 @@
 //! One site of the text report: how bad, what it keeps, and the stack with the leaking line.
 
+use std::collections::HashSet;
+
 use super::page::{Ink, Page};
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
@@ -30,7 +32,14 @@ pub(super) const fn judged(verdict: Verdict) -> (&'static str, Ink, &'static str
     }
 }
 
-pub(super) fn write(page: &mut Page, rank: usize, site: &Site, all_live_bytes: u64) {
+/// Writes one site. `told` are the reasons for missing names that have been given before: each is given once.
+pub(super) fn write<'a>(
+    page: &mut Page,
+    rank: usize,
+    site: &'a Site,
+    all_live_bytes: u64,
+    told: &mut HashSet<&'a str>,
+) {
     let (word, ink, why) = judged(site.verdict);
     let (bytes, blocks) = (units::bytes(site.live_bytes), units::plural(site.live_blocks, "block"));
     let live = if site.live_blocks == 0 {
@@ -66,6 +75,11 @@ pub(super) fn write(page: &mut Page, rank: usize, site: &Site, all_live_bytes: u
         page.row(INDENT, "int", Ink::Plain, &calls(ints));
     }
     stack(page, site);
+    for reason in site.stack.iter().filter_map(|frame| frame.unnamed.as_deref()) {
+        if told.insert(reason) {
+            page.row(INDENT, "unnamed", Ink::Plain, reason);
+        }
+    }
 }
 
 /// The type whose objects this site may have allocated for others: most survivors are of a type with a freelist, through which an object
@@ -192,6 +206,9 @@ pub(super) fn place(frame: &Frame, room: usize) -> String {
         return format!("{}{tail}", plain::shorten_path(file, room.saturating_sub(plain::columns(&tail))));
     };
     let between = if file.is_empty() { "" } else { " " };
+    // A nameless frame's function says the module's name already; where that lies is news.
+    let path = frame.place.as_ref().filter(|_| frame.unnamed.is_some()).map(|place| &place.path);
+    let module = path.unwrap_or(module);
     // The module gives way first: its directory says less than the source's.
     let rest = plain::columns(file) + plain::columns(&line) + between.len() + 2 + inlined.len();
     let module = plain::shorten_path(module, room.saturating_sub(rest));
