@@ -191,14 +191,14 @@ pub fn verifier_lines() -> Result<String> {
     let probes = Probes::load(SMALL, ProbeLog::Off)?;
     let mut lines = String::new();
     for program in multi::program_names()? {
-        let traces = program == "on_entry" || program == "on_return";
-        let on_points = traces || program == "on_count";
+        let on_points = !["on_exec", "on_thread_exit"].contains(&program.as_str());
         let loaded = multi::load(&probes, &program, if on_points { TRACE_UPROBE_MULTI } else { 0 })?;
         let (insns, stack) = figures(&loaded);
+        let tail_call = loaded.tail_call;
         let max_frame = stack.split('+').filter_map(|frame| frame.parse::<u32>().ok()).max().unwrap_or(0);
         let _ = writeln!(
             lines,
-            "{{\"program\":\"{program}\",\"insns\":{insns},\"stack\":\"{stack}\",\"max_frame\":{max_frame},\"tail_call\":{traces}}}"
+            "{{\"program\":\"{program}\",\"insns\":{insns},\"stack\":\"{stack}\",\"max_frame\":{max_frame},\"tail_call\":{tail_call}}}"
         );
     }
     Ok(lines)

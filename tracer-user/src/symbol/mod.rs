@@ -10,6 +10,7 @@ pub mod object;
 pub mod rename;
 #[cfg(test)]
 pub(in crate::symbol) mod fixture;
+pub mod splice;
 
 /// Whether a frame is machine code or Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
