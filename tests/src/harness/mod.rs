@@ -14,7 +14,6 @@ pub use addr2line::named_by_offset;
 pub use extension::{
     Build, DebugInfo, Installed, build_extension, build_id, debug_file, install, module_name, whole,
 };
-pub use extension::build_extension;
 pub use gdb::{FrameKind, Gdb, GdbFrame, StoppedThread};
 pub use lines::Lines;
 pub use scratch::Scratch;
