@@ -9,6 +9,7 @@ pub mod cli;
 pub mod session;
 pub mod target;
 pub mod kernel;
+pub mod unwind;
 pub mod probe;
 pub mod drain;
 pub mod heap;

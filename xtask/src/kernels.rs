@@ -56,7 +56,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
             machine::boot(&name, &image, &archive, &folder)
         });
-        let outcome = outcome.unwrap_or_else(|error| Outcome { failed: Some(format!("{error:#}")), ..Outcome::default() });
+        let outcome = outcome
+            .unwrap_or_else(|error| Outcome { failed: Some(format!("{error:#}")), ..Outcome::default() });
         good &= outcome.is_good();
         rows.push((name, outcome));
     }
@@ -105,7 +106,8 @@ fn given(path: &Path) -> Result<PathBuf> {
         std::fs::remove_dir_all(&folder)?;
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    std::fs::copy(path, folder.join("given.deb")).with_context(|| format!("cannot read {}", path.display()))?;
+    std::fs::copy(path, folder.join("given.deb"))
+        .with_context(|| format!("cannot read {}", path.display()))?;
     debian::unpack(&folder)?;
     debian::image_in(&folder).with_context(|| format!("no image in {}", path.display()))
 }

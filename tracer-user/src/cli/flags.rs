@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracer_common::config::work;
 use tracer_common::domain::Domain;
 use tracer_common::limits::{DEFAULT_BLOCKS, DEFAULT_DEPTH, DEFAULT_SITES, MAX_BLOCKS, MAX_DEPTH};
+use tracer_common::native::Mode;
 
 use crate::probe::sites::How;
 
@@ -78,6 +79,9 @@ pub struct Record {
     /// Frames to keep of a stack, innermost first
     #[arg(long, value_name = "N", default_value_t = DEFAULT_DEPTH, value_parser = clap::value_parser!(u32).range(1..=MAX_DEPTH as i64))]
     pub max_depth: u32,
+    /// C frames to keep of a stack: none, those above the interpreter's evaluator (what called the allocator), or all, between the Python frames
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = NativeArg::Leaf)]
+    pub native: NativeArg,
     /// Where to put the traps: on all fast paths (sites), on the allocator functions, or on their entries as it is usually done
     #[arg(long, hide = true, value_enum, default_value_t = HooksArg::Sites)]
     pub hooks: HooksArg,
@@ -174,6 +178,27 @@ pub enum SortArg {
     Blocks,
     /// Growth per second
     Growth,
+}
+
+/// `--native`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NativeArg {
+    /// No C frames
+    Off,
+    /// From the allocation up to the interpreter's evaluator
+    Leaf,
+    /// All, in their order among the Python frames
+    Full,
+}
+
+impl From<NativeArg> for Mode {
+    fn from(arg: NativeArg) -> Self {
+        match arg {
+            NativeArg::Off => Self::Off,
+            NativeArg::Leaf => Self::Leaf,
+            NativeArg::Full => Self::Full,
+        }
+    }
 }
 
 /// `--hooks`.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracer_common::domain::Domain;
+use tracer_common::native::Mode;
 
 use crate::cli::flags::{Record, Report, SortArg, View, WorkArg};
 use crate::cli::output::Output;
@@ -89,6 +90,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Frames per stack.
     pub max_depth: u32,
+    /// C frames per stack.
+    pub native: Mode,
     /// Report only blocks at least this old.
     pub older: Option<Duration>,
     /// Order of the sites.
@@ -133,6 +136,7 @@ impl Plan {
             perf_events: flags.perf_events,
             limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites },
             max_depth: flags.max_depth,
+            native: flags.native.into(),
             older: flags.older,
             sort: sort(flags.view.sort),
             style: terminal.style(&flags.view),

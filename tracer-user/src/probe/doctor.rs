@@ -190,12 +190,11 @@ fn plan_words(plan: &HookPlan) -> String {
 /// When the maps cannot be made, or the object cannot be read.
 pub fn verifier_lines() -> Result<String> {
     let probes = Probes::load(SMALL, ProbeLog::Off)?;
-    let on_point = if multi::supported(&kernel_release()) { TRACE_UPROBE_MULTI } else { 0 };
+    let attach_type = if multi::supported(&kernel_release()) { TRACE_UPROBE_MULTI } else { 0 };
     let mut lines = String::new();
     for program in multi::program_names()? {
-        let traces = program == "on_entry" || program == "on_return";
-        let attach_type = if traces || program == "on_count" { on_point } else { 0 };
-        let _ = match multi::load(&probes, &program, attach_type) {
+        let on_points = !["on_exec", "on_thread_exit"].contains(&program.as_str());
+        let _ = match multi::load(&probes, &program, if on_points { attach_type } else { 0 }) {
             Err(error) => writeln!(
                 lines,
                 "{{\"program\":\"{program}\",\"refused\":\"{}\"}}",
@@ -204,10 +203,10 @@ pub fn verifier_lines() -> Result<String> {
             Ok(loaded) => {
                 let (insns, stack) = figures(&loaded);
                 let frames = stack.split('+').filter_map(|frame| frame.parse::<u32>().ok());
+                let (max_frame, tail_call) = (frames.max().unwrap_or(0), loaded.tail_call);
                 writeln!(
                     lines,
-                    "{{\"program\":\"{program}\",\"insns\":{insns},\"stack\":\"{stack}\",\"max_frame\":{},\"tail_call\":{traces}}}",
-                    frames.max().unwrap_or(0)
+                    "{{\"program\":\"{program}\",\"insns\":{insns},\"stack\":\"{stack}\",\"max_frame\":{max_frame},\"tail_call\":{tail_call}}}"
                 )
             }
         };

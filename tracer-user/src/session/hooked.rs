@@ -128,7 +128,7 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
         ns_tgid: subject.process.namespace_pid(),
         pool_bytes: subject.layout.pools.pool_size as u32,
         work: plan.work | remember,
-        reserved: 0,
+        native: plan.native as u32,
         layout: subject.layout.walk,
     }
 }
@@ -136,5 +136,5 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
 /// A program that has not mapped its interpreter yet has no thread state slot: the first hit finds it.
 fn process_state(subject: &Subject) -> ProcessState {
     let known = if subject.is_fresh() { None } else { subject.python.tstate_slot() };
-    ProcessState { tstate_slot: known.unwrap_or(0), kernel_tgid: 0, code_epoch: 1 }
+    ProcessState { tstate_slot: known.unwrap_or(0), kernel_tgid: 0, code_epoch: 1, ..ProcessState::default() }
 }

@@ -250,6 +250,7 @@ impl<'p> Recording<'p> {
         let names = &mut self.names;
         self.ring.drain(|event| match event {
             Event::Stack { site, end, caller, frames, .. } => names.learn(site, end, caller, &frames),
+            Event::Native { .. } | Event::UnknownCode => {}
             Event::Exec => ended = Some(Ended::Exec),
             Event::Finalize => ended = Some(Ended::Finalizing),
         });

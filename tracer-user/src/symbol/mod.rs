@@ -6,6 +6,7 @@ pub mod code;
 pub mod lines;
 pub mod native;
 pub mod object;
+pub mod splice;
 
 /// Whether a frame is machine code or Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

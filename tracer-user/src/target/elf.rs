@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 
 mod dynamic;
 mod imports;
+pub mod outline;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,7 @@ const STRING_LIMIT: usize = 4096;
 const SYMBOLS: usize = 1 << 21;
 
 /// A `PT_LOAD` segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Segment {
     /// Address in the file's own address space.
     pub vaddr: u64,
@@ -255,15 +256,7 @@ fn frame_section(file: &ElfFile64<'_, LittleEndian>) -> Option<Range<u64>> {
 
 fn segments(file: &ElfFile64<'_, LittleEndian>) -> Vec<Segment> {
     let headers = file.elf_program_headers().iter().take(SEGMENTS);
-    let loads = headers.filter(|header| header.p_type(LittleEndian) == elf::PT_LOAD);
-    loads
-        .map(|header| Segment {
-            vaddr: header.p_vaddr(LittleEndian),
-            offset: header.p_offset(LittleEndian),
-            file_size: header.p_filesz(LittleEndian),
-            executable: header.p_flags(LittleEndian).0 & elf::PF_X.0 != 0,
-        })
-        .collect()
+    headers.filter(|header| header.p_type(LittleEndian) == elf::PT_LOAD).map(Segment::of).collect()
 }
 
 /// The dynamic table comes first: where a local symbol of the full table has the same name, the exported one is meant.

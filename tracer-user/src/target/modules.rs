@@ -2,19 +2,44 @@
 //! unmapped them, replaced them on disk, or ended.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::target::elf::Elf;
+use crate::error::{Context, Error, Kind, Result};
 use crate::target::elf::Segment;
+use crate::target::elf::outline::Outline;
+use crate::target::frame_table::bytes::FrameBytes;
 use crate::target::maps::Mapping;
 use crate::target::process::Process;
 
 /// Files that are held open, at most: one each for what a large program maps.
 const FILES: usize = 4096;
+
+/// What tells two files apart, or one file before and after it was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Its file system.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// When it was last written to, in nanoseconds since 1970.
+    pub modified: i128,
+}
+
+impl Identity {
+    /// The identity of an open file.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn of(file: &File) -> std::io::Result<Self> {
+        let facts = file.metadata()?;
+        let modified = i128::from(facts.mtime()) * 1_000_000_000 + i128::from(facts.mtime_nsec());
+        Ok(Self { device: facts.dev(), inode: facts.ino(), modified })
+    }
+}
 
 /// A file with code, held open.
 #[derive(Debug)]
@@ -23,24 +48,42 @@ pub struct CodeFile {
     pub path: PathBuf,
     /// Its build id, if it has one.
     pub build_id: Option<Vec<u8>>,
-    segments: Vec<Segment>,
+    identity: Identity,
+    outline: Outline,
     handle: File,
 }
 
 impl CodeFile {
-    /// Opens the file behind a mapping.
+    /// Opens the file behind a mapping. Only its headers are read.
     ///
     /// # Errors
     /// When it cannot be opened or is no x86-64 ELF file.
     pub fn of_mapping(process: &Process, mapping: &Mapping) -> Result<Self> {
-        use crate::error::Context;
-        let open = mapping.open_path(process);
-        let elf = Elf::open(&open)?;
-        let handle = File::open(&open).context(format!("cannot open {}", open.display()))?;
+        Self::open(&mapping.open_path(process), mapping.path.clone())
+    }
+
+    /// Opens a file on disk.
+    ///
+    /// # Errors
+    /// As [`CodeFile::of_mapping`].
+    pub fn of_file(path: &Path) -> Result<Self> {
+        Self::open(path, path.to_owned())
+    }
+
+    fn open(open: &Path, path: PathBuf) -> Result<Self> {
+        let what = format!("cannot open {}", open.display());
+        // A name may have become a pipe's meanwhile, and opening one waits for its other end.
+        let handle =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(open).context(&what)?;
+        if !handle.metadata().context(&what)?.is_file() {
+            return Err(Error::new(Kind::Target, format!("{} is not a file", open.display())));
+        }
+        let outline = Outline::read(&handle).map_err(|error| error.about(open.display()))?;
         Ok(Self {
-            path: mapping.path.clone(),
-            build_id: elf.build_id().map(<[u8]>::to_vec),
-            segments: elf.segments().to_vec(),
+            path,
+            build_id: outline.build_id.clone(),
+            identity: Identity::of(&handle).context(&what)?,
+            outline,
             handle,
         })
     }
@@ -54,7 +97,25 @@ impl CodeFile {
     /// The `PT_LOAD` segments, in the file's order.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
-        &self.segments
+        &self.outline.segments
+    }
+
+    /// Which file it is, for files without a build id.
+    #[must_use]
+    pub const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Reads the frame descriptions that the process itself uses (`.eh_frame`), if there are any.
+    #[must_use]
+    pub fn frames(&self) -> Option<FrameBytes> {
+        FrameBytes::read(&self.handle, &self.outline)
+    }
+
+    /// Reads the frame descriptions that are for debuggers (`.debug_frame`), if there are any.
+    #[must_use]
+    pub fn debug_frames(&self) -> Option<FrameBytes> {
+        FrameBytes::read_debug(&self.handle, &self.outline)
     }
 
     /// The last part of its path.
@@ -170,7 +231,7 @@ mod tests {
         let here = an_address_of_our_own_code_is_of_our_own_file as fn() as usize as u64;
         let place = modules.place(here).unwrap();
         assert_eq!(place.file.path, own.exe());
-        let elf = Elf::open(&place.file.open_path()).unwrap();
+        let elf = crate::target::elf::Elf::open(&place.file.open_path()).unwrap();
         assert_eq!(elf.file_offset(place.vaddr), Some(place.offset));
         assert!(modules.place(8).is_none());
     }

@@ -55,7 +55,8 @@ impl Archive {
 
     /// All files below a folder of this machine, but for folders and files of these names.
     pub(crate) fn tree(&mut self, folder: &Path, without: &[&str]) -> Result<()> {
-        let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        let entries =
+            std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
         for entry in entries {
             let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
             if path.file_name().is_some_and(|name| without.iter().any(|unwanted| name == *unwanted)) {

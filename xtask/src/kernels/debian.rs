@@ -109,7 +109,9 @@ impl Cache {
         };
         if !sources.exists() {
             if !works("apt-get", &["--version"]) || !Path::new(KEYRING).exists() {
-                bail!("Debian's kernels are fetched with apt and {KEYRING}; give images of others with --image");
+                bail!(
+                    "Debian's kernels are fetched with apt and {KEYRING}; give images of others with --image"
+                );
             }
             for folder in ["lists/partial", "cache/archives/partial"] {
                 std::fs::create_dir_all(root.join(folder))?;

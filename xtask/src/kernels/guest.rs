@@ -21,10 +21,8 @@ const PORT: &str = "/dev/ttyS1";
 /// Perf events are known to every kernel, so this is tried on all of them.
 const TEST_OF_PERF_EVENTS: &str = "truth::perf_events_tell_the_same_and_leave_no_trap";
 /// What needs `uprobe_multi` (Debian's build has too many points for perf events): both builds, at full size.
-const TESTS_OF_MULTI: [&str; 2] = [
-    "truth::a_leaked_new_reference_is_one_site_of_exactly_a_million_blocks",
-    "truth::a_list_on_a_class",
-];
+const TESTS_OF_MULTI: [&str; 2] =
+    ["truth::a_leaked_new_reference_is_one_site_of_exactly_a_million_blocks", "truth::a_list_on_a_class"];
 /// The release from which the tool uses `uprobe_multi` (tracer-user/src/probe/multi.rs).
 const MULTI: (u32, u32) = (6, 10);
 /// Characters of a failed command's words that are passed on.
@@ -111,9 +109,8 @@ fn tail(said: &str) -> &str {
 fn mount(kind: &str, folder: &str) -> Result<()> {
     let (c_kind, c_folder) = (CString::new(kind)?, CString::new(folder)?);
     // SAFETY: the three strings end with a zero and outlive the call; the kernel takes no data for these file systems.
-    let done = unsafe {
-        libc::mount(c_kind.as_ptr(), c_folder.as_ptr(), c_kind.as_ptr(), 0, std::ptr::null())
-    };
+    let done =
+        unsafe { libc::mount(c_kind.as_ptr(), c_folder.as_ptr(), c_kind.as_ptr(), 0, std::ptr::null()) };
     let cause = std::io::Error::last_os_error();
     // Some kernels mount /dev themselves.
     if done == 0 || cause.raw_os_error() == Some(libc::EBUSY) {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::run::{self, Guarded, say};
 use super::guest;
+use crate::run::{self, Guarded, say};
 
 /// Emulated, everything takes ten to fifty times as long.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);

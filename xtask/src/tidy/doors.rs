@@ -5,7 +5,7 @@ use super::paths::{self, Path};
 use super::source::Source;
 
 /// Crates of the loader, and the files (by how their path under `tracer-user/src/` begins) that may name them.
-const DOORS: [(&str, &[&str]); 9] = [
+const DOORS: [(&str, &[&str]); 10] = [
     ("aya", &["probe/", "drain/", "kernel.rs"]),
     ("aya_obj", &["probe/", "kernel.rs"]),
     ("aya_log", &["probe/", "drain/"]),
@@ -14,11 +14,23 @@ const DOORS: [(&str, &[&str]); 9] = [
     ("tokio", &["main.rs", "session", "drain/ring"]),
     ("serde_json", &["report/"]),
     ("inferno", &["report/flame"]),
-    ("iced_x86", &["probe/sites", "probe/code"]),
+    ("iced_x86", &["probe/sites", "probe/code", "unwind/evaluator"]),
+    ("gimli", &["target/frame_table", "unwind/"]),
 ];
 
 /// Files that only compute: what they need of the world is handed to them.
-const PURE: [&str; 5] = ["probe/code/", "heap/", "report/", "symbol/lines", "symbol/splice"];
+const PURE: [&str; 10] = [
+    "probe/code/",
+    "unwind/rule",
+    "unwind/rows",
+    "unwind/pack",
+    "unwind/cache",
+    "unwind/evaluator",
+    "heap/",
+    "report/",
+    "symbol/lines",
+    "symbol/splice",
+];
 const WORLD: [&[&str]; 5] = [
     &["std", "fs"],
     &["std", "time", "Instant"],

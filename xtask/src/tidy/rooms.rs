@@ -5,11 +5,12 @@ use super::paths;
 use super::source::Source;
 
 /// A room, and the rooms it may name besides itself. Rooms that are not listed are free: `cli` and `session` drive all.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("error", &[]),
     ("target", &["error"]),
     ("kernel", &["error"]),
-    ("probe", &["target", "kernel", "error"]),
+    ("unwind", &["target", "error"]),
+    ("probe", &["target", "kernel", "unwind", "error"]),
     // The maps are read where `probe` keeps them: in the loaded object.
     ("drain", &["heap", "probe", "kernel", "error"]),
     ("heap", &[]),
