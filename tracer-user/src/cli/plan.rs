@@ -41,7 +41,12 @@ impl Terminal {
     }
 
     fn style(self, view: &View) -> Style {
-        Style { color: self.color, width: self.columns, top: view.top }
+        Style {
+            color: self.color,
+            width: self.columns,
+            top: view.top,
+            hide_interpreter: view.hide_interpreter,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) fn story() -> Story {
             pid: 4711,
             python: "3.11.7".to_owned(),
             executable: "/opt/python/bin/python3.11".to_owned(),
+            interpreter: Some("/opt/python/lib/libpython3.11.so.1.0".to_owned()),
             command: "python3 /app/app.py --port 8000".to_owned(),
             host: "web-3".to_owned(),
         },
@@ -89,7 +90,7 @@ pub(super) fn python(function: &str, file: &str, line: u32) -> Frame {
     }
 }
 
-fn native(function: &str, file: &str, line: u32, module: &str) -> Frame {
+pub(super) fn native(function: &str, file: &str, line: u32, module: &str) -> Frame {
     Frame { kind: FrameKind::Native, module: Some(module.to_owned()), ..python(function, file, line) }
 }
 
