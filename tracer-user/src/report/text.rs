@@ -108,17 +108,16 @@ fn called_from(page: &mut Page, caller: &Caller, line: &Line, indent: usize) {
         format!(" ({} of it)", units::share(caller.live_bytes, line.live_bytes))
     };
     let number = caller.line.map(|line| format!(":{line}")).unwrap_or_default();
-    let function = format!("called from {}  ", caller.function);
-    let room = page.width.saturating_sub(plain::columns(&function) + number.len() + share.len());
-    let file = caller.file.as_deref().unwrap_or_default();
-    let shortest = plain::columns(&plain::shorten_path(file, 0));
-    let indent = " ".repeat(indent.min(room.saturating_sub(shortest)));
-    let file = plain::shorten_path(file, room.saturating_sub(indent.len()));
-    page.line(&[
-        (Ink::Plain, &indent),
-        (Ink::Plain, &function),
-        (Ink::Plain, &format!("{file}{number}{share}")),
-    ]);
+    let text = format!("called from {}  ", caller.function);
+    let taken = plain::columns(&text) + number.len() + share.len();
+    let path = caller.file.as_deref().unwrap_or_default();
+    // Names are not cut: a long one begins further to the left.
+    let shortest = plain::columns(&plain::shorten_path(path, 0));
+    let indent =
+        if page.width == 0 { indent } else { indent.min(page.width.saturating_sub(taken + shortest)) };
+    let text = format!("{}{text}", " ".repeat(indent));
+    let file = plain::shorten_path(path, page.width.saturating_sub(taken + indent));
+    page.line(&[(Ink::Plain, &text), (Ink::Plain, &file), (Ink::Plain, &number), (Ink::Plain, &share)]);
 }
 
 /// One line for what `--top` hides and one for the sites that keep nothing.
