@@ -1,5 +1,6 @@
 //! One site of the text report: how bad, what it keeps, and the stack with the leaking line.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::page::{Ink, Page};
@@ -19,6 +20,8 @@ const TYPES: usize = 5;
 const FUNCTION: usize = 40;
 /// Columns before a label, and before a frame without the arrow.
 const INDENT: usize = 4;
+/// Frames of the interpreter at the outer end of a stack that are worth folding.
+const FOLDED: usize = 3;
 /// What points at the leaking line; as wide as [`INDENT`].
 const ARROW: &str = "==> ";
 
@@ -171,22 +174,26 @@ fn calls(ints: &Ints) -> String {
 
 fn stack(page: &mut Page, site: &Site, program: Program<'_>) {
     let leaking = program.leaking(&site.stack);
+    let (shown, folded) = without_outer_own(&site.stack, program);
     let most = FUNCTION.min(page.width / 3);
-    let widest = site
-        .stack
-        .iter()
-        .map(|frame| plain::columns(&frame.function))
-        .filter(|columns| *columns <= most)
-        .max();
-    let widest = widest.unwrap_or_default();
-    for (at, frame) in site.stack.iter().enumerate() {
+    let columns = shown.iter().map(|frame| plain::columns(&frame.function));
+    let widest = columns.filter(|columns| *columns <= most).max().unwrap_or_default();
+    for (at, frame) in shown.iter().enumerate() {
         let function = format!("{:<widest$}  ", frame.function);
-        let place = place(frame, page.width.saturating_sub(INDENT + plain::columns(&function)));
+        let room = page.width.saturating_sub(INDENT + plain::columns(&function));
         if Some(at) == leaking {
-            page.line(&[(Ink::Alarm, ARROW), (Ink::Strong, &function), (Ink::Strong, &place)]);
-        } else {
-            page.line(&[(Ink::Plain, &" ".repeat(INDENT)), (Ink::Plain, &function), (Ink::Plain, &place)]);
+            page.line(&[(Ink::Alarm, ARROW), (Ink::Strong, &function), (Ink::Strong, &place(frame, room))]);
+            continue;
         }
+        // What merely serves stands back, and its source is not on this machine: two parts of its path are enough to find it in CPython's.
+        let own = program.is_own(frame);
+        let ink = if own { Ink::Dim } else { Ink::Plain };
+        let place = if own { place(&with_short_path(frame), room) } else { place(frame, room) };
+        page.line(&[(Ink::Plain, &" ".repeat(INDENT)), (ink, &function), (ink, &place)]);
+    }
+    if folded > 0 {
+        let text = format!("    … {folded} outer C frames of the interpreter and the C library");
+        page.line(&[(Ink::Dim, &text)]);
     }
     if site.stack.is_empty() {
         page.line(&[(Ink::Plain, "    [no frames]")]);
@@ -194,6 +201,22 @@ fn stack(page: &mut Page, site: &Site, program: Program<'_>) {
     if let Some(note) = &site.stack_note {
         page.line(&[(Ink::Strong, "    [stack not whole: "), (Ink::Strong, note), (Ink::Strong, "]")]);
     }
+}
+
+/// The stack without the C frames at its outer end that every stack of the thread ends in: how the interpreter, or the thread, was started. And how many those are.
+fn without_outer_own<'a>(stack: &'a [Frame], program: Program<'_>) -> (&'a [Frame], usize) {
+    let inner = stack.iter().rposition(|frame| !program.is_own(frame)).map_or(stack.len(), |at| at + 1);
+    let folded = stack.len() - inner;
+    if folded < FOLDED { (stack, 0) } else { (stack.get(..inner).unwrap_or(stack), folded) }
+}
+
+/// The frame with no more than the last folder of its source file's path.
+fn with_short_path(frame: &Frame) -> Frame {
+    let short = |file: &String| match file.rmatch_indices('/').nth(1) {
+        Some((at, _)) => file.get(at + 1..).unwrap_or(file).to_owned(),
+        None => file.clone(),
+    };
+    Frame { file: frame.file.as_ref().map(short), ..frame.clone() }
 }
 
 /// Where a frame is, in at most `room` columns if its paths can be cut so far: `file:line [module]`.
@@ -208,10 +231,19 @@ pub(super) fn place(frame: &Frame, room: usize) -> String {
     let between = if file.is_empty() { "" } else { " " };
     // A nameless frame's function says the module's name already; where that lies is news.
     let path = frame.place.as_ref().filter(|_| frame.unnamed.is_some()).map(|place| &place.path);
-    let module = path.unwrap_or(module);
+    let module = path.map_or_else(|| without_tag(module), |path| Cow::Borrowed(path.as_str()));
     // The module gives way first: its directory says less than the source's.
     let rest = plain::columns(file) + plain::columns(&line) + between.len() + 2 + inlined.len();
-    let module = plain::shorten_path(module, room.saturating_sub(rest));
+    let module = plain::shorten_path(&module, room.saturating_sub(rest));
     let tail = format!("{line}{between}[{module}]{inlined}");
     format!("{}{tail}", plain::shorten_path(file, room.saturating_sub(plain::columns(&tail))))
+}
+
+/// The name of a C extension without the tag that says for which CPython it was built (PEP 3149), which is the same for all of them: `engine….so` of
+/// `engine.cpython-311-x86_64-linux-gnu.so`.
+fn without_tag(module: &str) -> Cow<'_, str> {
+    match module.split_once(".cpython-").and_then(|(name, tag)| tag.strip_suffix(".so").map(|_| name)) {
+        Some(name) => Cow::Owned(format!("{name}….so")),
+        None => Cow::Borrowed(module),
+    }
 }
