@@ -20,7 +20,7 @@ const TYPES: usize = 5;
 const FUNCTION: usize = 40;
 /// Columns before a label, and before a frame without the arrow.
 const INDENT: usize = 4;
-/// Frames of the interpreter at the outer end of a stack that are worth folding.
+/// Frames in a row that are worth folding.
 const FOLDED: usize = 3;
 /// What points at the leaking line; as wide as [`INDENT`].
 const ARROW: &str = "==> ";
@@ -174,26 +174,20 @@ fn calls(ints: &Ints) -> String {
 
 fn stack(page: &mut Page, site: &Site, program: Program<'_>) {
     let leaking = program.leaking(&site.stack);
-    let (shown, folded) = without_outer_own(&site.stack, program);
+    let rows = rows(&site.stack, program, leaking);
     let most = FUNCTION.min(page.width / 3);
-    let columns = shown.iter().map(|frame| plain::columns(&frame.function));
+    let columns = rows.iter().filter_map(|row| {
+        if let Row::Frame(_, frame) = row { Some(plain::columns(&frame.function)) } else { None }
+    });
     let widest = columns.filter(|columns| *columns <= most).max().unwrap_or_default();
-    for (at, frame) in shown.iter().enumerate() {
-        let function = format!("{:<widest$}  ", frame.function);
-        let room = page.width.saturating_sub(INDENT + plain::columns(&function));
-        if Some(at) == leaking {
-            page.line(&[(Ink::Alarm, ARROW), (Ink::Strong, &function), (Ink::Strong, &place(frame, room))]);
-            continue;
+    for row in rows {
+        match row {
+            Row::Frame(at, frame) => {
+                let function = format!("{:<widest$}  ", frame.function);
+                line(page, frame, &function, (Some(at) == leaking, program.is_own(frame)));
+            }
+            Row::Folded(count, what) => page.line(&[(Ink::Dim, &format!("    … {count} {what}"))]),
         }
-        // What merely serves stands back, and its source is not on this machine: two parts of its path are enough to find it in CPython's.
-        let own = program.is_own(frame);
-        let ink = if own { Ink::Dim } else { Ink::Plain };
-        let place = if own { place(&with_short_path(frame), room) } else { place(frame, room) };
-        page.line(&[(Ink::Plain, &" ".repeat(INDENT)), (ink, &function), (ink, &place)]);
-    }
-    if folded > 0 {
-        let text = format!("    … {folded} outer C frames of the interpreter and the C library");
-        page.line(&[(Ink::Dim, &text)]);
     }
     if site.stack.is_empty() {
         page.line(&[(Ink::Plain, "    [no frames]")]);
@@ -203,11 +197,56 @@ fn stack(page: &mut Page, site: &Site, program: Program<'_>) {
     }
 }
 
-/// The stack without the C frames at its outer end that every stack of the thread ends in: how the interpreter, or the thread, was started. And how many those are.
-fn without_outer_own<'a>(stack: &'a [Frame], program: Program<'_>) -> (&'a [Frame], usize) {
-    let inner = stack.iter().rposition(|frame| !program.is_own(frame)).map_or(stack.len(), |at| at + 1);
-    let folded = stack.len() - inner;
-    if folded < FOLDED { (stack, 0) } else { (stack.get(..inner).unwrap_or(stack), folded) }
+/// One frame: the one that leaks, one that merely serves, or another.
+fn line(page: &mut Page, frame: &Frame, function: &str, (leaking, own): (bool, bool)) {
+    let room = page.width.saturating_sub(INDENT + plain::columns(function));
+    if leaking {
+        return page.line(&[
+            (Ink::Alarm, ARROW),
+            (Ink::Strong, function),
+            (Ink::Strong, &place(frame, room)),
+        ]);
+    }
+    // What merely serves stands back, and its source is not on this machine: two parts of its path are enough to find it in CPython's.
+    let ink = if own { Ink::Dim } else { Ink::Plain };
+    let place = if own { place(&with_short_path(frame), room) } else { place(frame, room) };
+    page.line(&[(Ink::Plain, &" ".repeat(INDENT)), (ink, function), (ink, &place)]);
+}
+
+/// A line of a stack.
+enum Row<'a> {
+    /// A frame and its index.
+    Frame(usize, &'a Frame),
+    /// How many frames are not shown, and what they are.
+    Folded(usize, &'static str),
+}
+
+/// The frames of a stack, without those of the interpreter that tell a reader nothing: many in a row without names, and those at the outer end that every stack of the thread
+/// ends in (how it was started).
+fn rows<'a>(stack: &'a [Frame], program: Program<'_>, leaking: Option<usize>) -> Vec<Row<'a>> {
+    let own = |frame: &Frame| program.is_own(frame);
+    let nameless = |frame: &Frame| frame.unnamed.is_some() && own(frame);
+    let end = stack.iter().rposition(|frame| !own(frame)).map_or(stack.len(), |at| at + 1);
+    let mut rows = Vec::with_capacity(stack.len());
+    let mut frames = stack.iter().enumerate().peekable();
+    while let Some((at, frame)) = frames.next() {
+        let rest = stack.get(at..).unwrap_or_default();
+        let (count, what) = if at == end {
+            (rest.len(), "outer C frames of the interpreter and the C library")
+        } else {
+            (
+                rest.iter().take_while(|frame| nameless(frame)).count(),
+                "C frames of the interpreter without names",
+            )
+        };
+        if count < FOLDED || Some(at) == leaking {
+            rows.push(Row::Frame(at, frame));
+        } else {
+            rows.push(Row::Folded(count, what));
+            while frames.next_if(|(next, _)| *next < at + count).is_some() {}
+        }
+    }
+    rows
 }
 
 /// The frame with no more than the last folder of its source file's path.
