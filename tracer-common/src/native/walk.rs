@@ -176,8 +176,13 @@ impl Native {
         wish: Wish,
         window: &mut Window,
     ) -> bool {
-        let rule = self.rule(tables, wish.view);
-        let is_evaluator = matches!(rule, Ok(rule) if rule.is_evaluator());
+        // Where there is no rule, one of zeros stands for it: what is left undefined here, the compiler reads from a place on the stack that was never
+        // written, and kernels before 6.3 refuse that (commit 6715df8d5d24).
+        let (rule, missing) = match self.rule(tables, wish.view) {
+            Ok(rule) => (rule, None),
+            Err(missing) => (Rule::default(), Some(missing)),
+        };
+        let is_evaluator = missing.is_none() && rule.is_evaluator();
         if self.slot >= self.caller_slot {
             if is_evaluator && !wish.full {
                 return self.ends(NativeEnd::Evaluator);
@@ -192,13 +197,13 @@ impl Native {
                 return self.ends(NativeEnd::Depth);
             }
         }
-        let end = match rule {
-            Ok(rule) => match self.step(memory, rule, wish.replaced, window) {
+        let end = match missing {
+            None => match self.step(memory, rule, wish.replaced, window) {
                 Ok(()) => return true,
                 Err(end) => end,
             },
-            Err(Missing::Module) => NativeEnd::NoModule,
-            Err(Missing::Row) => NativeEnd::NoRows,
+            Some(Missing::Module) => NativeEnd::NoModule,
+            Some(Missing::Row) => NativeEnd::NoRows,
         };
         if self.depth == 0 {
             // The way to who asked for the memory could not be walked, but who it was is known.
