@@ -74,6 +74,9 @@ fn report(port: &mut File) -> Result<()> {
     if !good {
         bail!("`unshed verifier`: {}", tail(&said));
     }
+    if plan["tests"].is_null() {
+        return Ok(());
+    }
     for test in tests_for(&release) {
         let (said, passed) = asked(&plan, "tests", &[test, "--exact", "--nocapture"])?;
         // A name that no test has is no success.
