@@ -176,16 +176,39 @@ impl Native {
         wish: Wish,
         window: &mut Window,
     ) -> bool {
-        // Where there is no rule, one of zeros stands for it: what is left undefined here, the compiler reads from a place on the stack that was never
-        // written, and kernels before 6.3 refuse that (commit 6715df8d5d24).
-        let (rule, missing) = match self.rule(tables, wish.view) {
-            Ok(rule) => (rule, None),
-            Err(missing) => (Rule::default(), Some(missing)),
+        let end = match self.rule(tables, wish.view) {
+            Ok(rule) => {
+                if let Some(end) = self.keep(rule.is_evaluator(), wish) {
+                    return self.ends(end);
+                }
+                match self.step(memory, rule, wish.replaced, window) {
+                    Ok(()) => return true,
+                    Err(end) => end,
+                }
+            }
+            Err(missing) => {
+                if let Some(end) = self.keep(false, wish) {
+                    return self.ends(end);
+                }
+                match missing {
+                    Missing::Module => NativeEnd::NoModule,
+                    Missing::Row => NativeEnd::NoRows,
+                }
+            }
         };
-        let is_evaluator = missing.is_none() && rule.is_evaluator();
+        if self.depth == 0 {
+            // The way to who asked for the memory could not be walked, but who it was is known.
+            self.record(self.caller, false, wish.max_depth);
+        }
+        self.ends(end)
+    }
+
+    /// Records the frame, if recording has begun, and says whether the walk ends with it.
+    #[inline(always)]
+    fn keep(&mut self, is_evaluator: bool, wish: Wish) -> Option<NativeEnd> {
         if self.slot >= self.caller_slot {
             if is_evaluator && !wish.full {
-                return self.ends(NativeEnd::Evaluator);
+                return Some(NativeEnd::Evaluator);
             }
             // The first is recorded as who asked; it is this very frame, unless the walk has missed that one.
             let is_caller = self.depth == 0 && (self.slot == self.caller_slot || self.caller_slot == 0);
@@ -194,22 +217,10 @@ impl Native {
             }
             let address = if is_caller { self.caller } else { self.pc };
             if self.record(address, is_evaluator, wish.max_depth) {
-                return self.ends(NativeEnd::Depth);
+                return Some(NativeEnd::Depth);
             }
         }
-        let end = match missing {
-            None => match self.step(memory, rule, wish.replaced, window) {
-                Ok(()) => return true,
-                Err(end) => end,
-            },
-            Some(Missing::Module) => NativeEnd::NoModule,
-            Some(Missing::Row) => NativeEnd::NoRows,
-        };
-        if self.depth == 0 {
-            // The way to who asked for the memory could not be walked, but who it was is known.
-            self.record(self.caller, false, wish.max_depth);
-        }
-        self.ends(end)
+        None
     }
 
     #[inline(always)]
