@@ -18,7 +18,7 @@ use crate::target::process::Process;
 use crate::target::python::Python;
 
 /// Maps as small as they go: the doctor only wants to know whether they can be made.
-const SMALL: Limits = Limits { blocks: 1, sites: 1 };
+const SMALL: Limits = Limits { blocks: 1, sites: 1, rows: 0 };
 
 /// The capabilities that tracing needs, by their bit (include/uapi/linux/capability.h).
 const CAPABILITIES: [(u32, &str, &str); 4] = [
