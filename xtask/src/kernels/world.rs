@@ -35,6 +35,8 @@ pub(crate) struct World<'a> {
     pub(crate) unshed: &'a Path,
     /// The program that has the end-to-end tests, if they are to run.
     pub(crate) tests: Option<&'a Path>,
+    /// Which of them; none: those that fit the kernel.
+    pub(crate) names: &'a [String],
     /// What they trace.
     pub(crate) pythons: &'a [Python],
 }
@@ -81,6 +83,7 @@ impl World<'_> {
         json!({
             "unshed": self.unshed,
             "tests": self.tests,
+            "names": self.names,
             "environment": {
                 "HOME": home,
                 "PATH": "/usr/bin:/bin",
