@@ -82,9 +82,18 @@ impl NativeEnd {
         }
     }
 
-    /// Whether all frames that were wanted are there.
+    /// Why frames are missing, as a clause; `None` where all that were wanted are there.
     #[must_use]
-    pub const fn is_whole(self) -> bool {
-        matches!(self, Self::Off | Self::Outermost | Self::Evaluator)
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Off | Self::Outermost | Self::Evaluator => None,
+            Self::Running => Some("the walk was not finished"),
+            Self::Depth => Some("it is deeper than --max-depth"),
+            Self::NoModule => Some("it leads into code of no known file"),
+            Self::NoRows => Some("the file's unwind tables do not describe the code"),
+            Self::Rule => Some("an unwind rule that unshed does not follow"),
+            Self::Fault => Some("a page of it could not be read"),
+            Self::Astray => Some("the next frame makes no sense"),
+        }
     }
 }

@@ -118,7 +118,7 @@ pub struct Record {
     pub command: Vec<OsString>,
 }
 
-/// How the sites of a text report are shown.
+/// How the sites are shown.
 #[derive(Clone, Debug, Args)]
 pub struct View {
     /// Sites to print
@@ -127,6 +127,9 @@ pub struct View {
     /// Order of the sites
     #[arg(long, value_enum, default_value_t = SortArg::Worst)]
     pub sort: SortArg,
+    /// Hide the C frames of the interpreter, its standard library and the C library (a capture keeps them)
+    #[arg(long)]
+    pub hide_interpreter: bool,
 }
 
 /// `unshed report`.

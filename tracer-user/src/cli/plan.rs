@@ -41,7 +41,12 @@ impl Terminal {
     }
 
     fn style(self, view: &View) -> Style {
-        Style { color: self.color, width: self.columns, top: view.top }
+        Style {
+            color: self.color,
+            width: self.columns,
+            top: view.top,
+            hide_interpreter: view.hide_interpreter,
+        }
     }
 }
 
@@ -137,7 +142,7 @@ impl Plan {
             work: flags.work.iter().fold(0, |sum, part| sum | part.bits()),
             empty_probes: flags.work.contains(&WorkArg::Trap),
             perf_events: flags.perf_events,
-            limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites },
+            limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites, rows: 0 },
             max_depth: flags.max_depth,
             native: flags.native.into(),
             older: flags.older,

@@ -7,7 +7,7 @@ use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader};
 use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::hook::{Hook, SlowCall, SlowCallKey};
-use tracer_common::limits::{MAX_HOOKS, MAX_SLOW_CALLS};
+use tracer_common::limits::{CHUNK_ROWS, MAX_HOOKS, MAX_SLOW_CALLS};
 use tracer_common::native::Stage;
 use tracer_common::site::{OTHER_SITES, SiteTotals};
 
@@ -28,6 +28,8 @@ pub struct Limits {
     pub blocks: u32,
     /// Sites.
     pub sites: u32,
+    /// Unwind rows.
+    pub rows: u32,
 }
 
 /// Whether the probes' own debug messages are wanted. Off, the messages are not even in the loaded programs: the level is a
@@ -62,7 +64,7 @@ impl Probes {
         let counters =
             u32::try_from(points).ok().filter(|points| *points < MAX_HOOKS).map(|points| points + 1);
         let counters = counters.ok_or_else(|| too_many(points))?;
-        Self::load_with(Limits { blocks: 1, sites: 1 }, ProbeLog::Off, counters)
+        Self::load_with(Limits { blocks: 1, sites: 1, rows: 0 }, ProbeLog::Off, counters)
     }
 
     fn load_with(limits: Limits, log: ProbeLog, counters: u32) -> Result<Self> {
@@ -75,6 +77,7 @@ impl Probes {
             .map_max_entries("SITES", limits.sites.saturating_add(1))
             .map_max_entries("INTS", limits.sites)
             .map_max_entries("POINT_HITS", counters)
+            .map_max_entries("ROWS", limits.rows.div_ceil(CHUNK_ROWS as u32).max(1))
             .override_global("AYA_LOG_LEVEL", &level, true)
             .load(OBJECT)
             .map_err(|cause| refused(&cause))?;

@@ -1,6 +1,8 @@
 //! One made-up recording that has everything a report can say, for the tests of all outputs.
 
-use super::story::{Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount};
+use super::story::{
+    Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount, Unsupported, Unwind,
+};
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
 use crate::symbol::{Frame, FrameKind, FramePlace};
@@ -13,6 +15,7 @@ pub(super) fn story() -> Story {
             pid: 4711,
             python: "3.11.7".to_owned(),
             executable: "/opt/python/bin/python3.11".to_owned(),
+            interpreter: Some("/opt/python/lib/libpython3.11.so.1.0".to_owned()),
             command: "python3 /app/app.py --port 8000".to_owned(),
             host: "web-3".to_owned(),
         },
@@ -31,6 +34,20 @@ pub(super) fn story() -> Story {
             attach_ms: 7.5,
             detach_ms: 60.25,
         },
+        unwind: Some(Unwind {
+            mode: "leaf".to_owned(),
+            files: 12,
+            rows: 171_003,
+            rules: 512,
+            table_bytes: 712_704,
+            build_ms: 41.5,
+            unsupported: vec![Unsupported {
+                reason: "the CFA is an expression".to_owned(),
+                rows: 3,
+                code_bytes: 96,
+            }],
+            without: Vec::new(),
+        }),
         cost: Cost {
             hits: 3_660_000,
             target_cpu_fraction: 0.309,
@@ -73,7 +90,7 @@ pub(super) fn python(function: &str, file: &str, line: u32) -> Frame {
     }
 }
 
-fn native(function: &str, file: &str, line: u32, module: &str) -> Frame {
+pub(super) fn native(function: &str, file: &str, line: u32, module: &str) -> Frame {
     Frame { kind: FrameKind::Native, module: Some(module.to_owned()), ..python(function, file, line) }
 }
 

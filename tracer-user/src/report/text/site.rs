@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use super::page::{Ink, Page};
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
-use crate::report::lines::leaking;
-use crate::report::story::{Ints, Site, TypeCount};
+use crate::report::lines::python_caller;
+use crate::report::own::Program;
+use crate::report::story::{Ints, Site, Story, TypeCount};
 use crate::report::{plain, units};
-use crate::symbol::{Frame, FrameKind};
+use crate::symbol::Frame;
 
 /// Types with a freelist in CPython 3.11 (`Include/internal/pycore_{list,dict,tuple,floatobject}.h`).
 const FREELISTED: [&str; 4] = ["list", "dict", "tuple", "float"];
@@ -37,9 +38,10 @@ pub(super) fn write<'a>(
     page: &mut Page,
     rank: usize,
     site: &'a Site,
-    all_live_bytes: u64,
+    story: &Story,
     told: &mut HashSet<&'a str>,
 ) {
+    let all_live_bytes = story.totals.live_bytes;
     let (word, ink, why) = judged(site.verdict);
     let (bytes, blocks) = (units::bytes(site.live_bytes), units::plural(site.live_blocks, "block"));
     let live = if site.live_blocks == 0 {
@@ -74,7 +76,7 @@ pub(super) fn write<'a>(
     if let Some(ints) = &site.ints {
         page.row(INDENT, "int", Ink::Plain, &calls(ints));
     }
-    stack(page, site);
+    stack(page, site, Program::of(story));
     for reason in site.stack.iter().filter_map(|frame| frame.unnamed.as_deref()) {
         if told.insert(reason) {
             page.row(INDENT, "unnamed", Ink::Plain, reason);
@@ -92,16 +94,14 @@ fn handed_on(site: &Site) -> Option<&str> {
 
 /// Who leaks, in a few words: `handler (/app/app.py:12)`, and for native code the Python function that called it. Places take at most
 /// `room` columns if their paths can be cut so far.
-pub(super) fn headline(site: &Site, room: usize) -> String {
-    let Some((at, frame)) = leaking(&site.stack).and_then(|at| Some((at, site.stack.get(at)?))) else {
+pub(super) fn headline(story: &Story, site: &Site, room: usize) -> String {
+    let leaking = Program::of(story).leaking(&site.stack);
+    let Some((at, frame)) = leaking.and_then(|at| Some((at, site.stack.get(at)?))) else {
         return format!("code without frames ({} domain)", site.domain);
     };
-    let caller = site.stack.iter().skip(at + 1).find(|caller| caller.kind == FrameKind::Python);
-    match caller {
-        Some(caller) if frame.kind == FrameKind::Native => {
-            format!("{}, called from {}", named(frame, room), named(caller, room))
-        }
-        _ => named(frame, room),
+    match python_caller(&site.stack, at) {
+        Some(caller) => format!("{}, called from {}", named(frame, room), named(caller, room)),
+        None => named(frame, room),
     }
 }
 
@@ -169,8 +169,8 @@ fn calls(ints: &Ints) -> String {
     format!("{}, {} cached small ints{values}", units::plural(ints.calls, "call"), units::count(ints.small))
 }
 
-fn stack(page: &mut Page, site: &Site) {
-    let leaking = leaking(&site.stack);
+fn stack(page: &mut Page, site: &Site, program: Program<'_>) {
+    let leaking = program.leaking(&site.stack);
     let most = FUNCTION.min(page.width / 3);
     let widest = site
         .stack

@@ -52,6 +52,7 @@ pub const LAYOUT: Layout = Layout {
         code_qualname: 128,
         code_linetable: 136,
         code_size: 184,
+        opcode_yield_value: 86,
         gc_head: 16,
         pre_header: 32,
     },
