@@ -34,6 +34,10 @@ const SHOWN: usize = 25;
 struct Options {
     series: Vec<String>,
     images: Vec<PathBuf>,
+    /// End-to-end tests to run instead of those that fit the kernel.
+    tests: Vec<String>,
+    /// Only what the verifier says: a minute instead of five for each kernel.
+    quick: bool,
 }
 
 /// Runs the verb.
@@ -47,7 +51,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::test_tools()?;
     setup::emulator()?;
     let cache = Cache::open()?;
-    let archive = archive(&cache)?;
+    let archive = if options.quick { small_archive(&cache)? } else { archive(&cache, &options.tests)? };
     let mut good = true;
     let mut rows = Vec::new();
     for (name, image) in options.kernels(&cache) {
@@ -67,7 +71,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let (mut series, mut images) = (None, Vec::new());
+        let (mut series, mut images, mut tests, mut quick) = (None, Vec::new(), Vec::new(), false);
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -76,12 +80,16 @@ impl Options {
                     series = Some(names.split(',').map(str::to_owned).collect());
                 }
                 "--image" => images.push(args.next().context("--image takes a vmlinuz or a package")?.into()),
-                _ => bail!("`kernels` takes --only SERIES,… and --image FILE, not {arg:?}"),
+                "--test" => tests.push(args.next().context("--test takes the whole name of a test")?.clone()),
+                "--quick" => quick = true,
+                _ => bail!(
+                    "`kernels` takes --only SERIES,…, --image FILE, --test NAME and --quick, not {arg:?}"
+                ),
             }
         }
         // Whoever gives an image wants to know of that one.
         let all = || if images.is_empty() { SERIES.map(str::to_owned).to_vec() } else { Vec::new() };
-        Ok(Self { series: series.unwrap_or_else(all), images })
+        Ok(Self { series: series.unwrap_or_else(all), images, tests, quick })
     }
 
     /// Name and image of each kernel, as far as it can be had.
@@ -113,20 +121,31 @@ fn given(path: &Path) -> Result<PathBuf> {
 }
 
 /// Builds everything, runs the tests here first, and packs what the machines get.
-fn archive(cache: &Cache) -> Result<PathBuf> {
+fn archive(cache: &Cache, names: &[String]) -> Result<PathBuf> {
     let unshed = product::build(false)?;
     let tests = tests()?;
     let here = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    for test in guest::tests_for(&here) {
+    let chosen = || names.iter().map(String::as_str).collect();
+    for test in if names.is_empty() { guest::tests_for(&here) } else { chosen() } {
         // What fails here says nothing about other kernels. And the tests leave the extension behind that they have compiled.
         let mut command = Command::new(&tests);
         command.args([test, "--exact"]).env("UNSHED_BIN", &unshed);
         run::quietly(&format!("{test} on this kernel, {}", here.trim()), &mut command)?;
     }
     let pythons = python::found();
+    pack(cache, &World { unshed: &unshed, tests: Some(&tests), names, pythons: &pythons })
+}
+
+/// The same without tests.
+fn small_archive(cache: &Cache) -> Result<PathBuf> {
+    let unshed = product::build(false)?;
+    pack(cache, &World { unshed: &unshed, tests: None, names: &[], pythons: &[] })
+}
+
+fn pack(cache: &Cache, world: &World<'_>) -> Result<PathBuf> {
     let started = Instant::now();
     let path = cache.folder().join("initramfs.cpio");
-    let size = World { unshed: &unshed, tests: &tests, pythons: &pythons }.archive()?.write(&path)?;
+    let size = world.archive()?.write(&path)?;
     say(format!("the small system has {} MiB ({:.1} s)", size >> 20, started.elapsed().as_secs_f64()));
     Ok(path)
 }
@@ -173,6 +192,9 @@ fn print(rows: &[(String, Outcome)]) {
         for (test, result) in &outcome.tests {
             let test = test.rsplit("::").next().unwrap_or(test);
             row(test, if result.is_ok() { "passed" } else { "FAILED" }, result.as_ref().err());
+        }
+        for complaint in &outcome.complaints {
+            row("the kernel's own log", "COMPLAINS", Some(complaint));
         }
         if let Some(why) = &outcome.failed {
             row("the whole", "FAILED", Some(why));

@@ -31,7 +31,7 @@ const USAGE: &str = "usage: cargo xtask VERB
   verifier [--bless]  instructions and stack of each BPF program against the committed budget
   bench [--runs N] [--only WORKLOAD,…] [--quick]
                       what a trace costs its target, beside other tools, and what a hit costs step by step
-  kernels [--only SERIES,…] [--image FILE]…
+  kernels [--only SERIES,…] [--image FILE]… [--test NAME]… [--quick]
                       what older and newer kernels say of the BPF programs, and whether a leak is found on them";
 
 fn main() -> ExitCode {

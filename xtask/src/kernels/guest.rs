@@ -74,7 +74,11 @@ fn report(port: &mut File) -> Result<()> {
     if !good {
         bail!("`unshed verifier`: {}", tail(&said));
     }
-    for test in tests_for(&release) {
+    if plan["tests"].is_null() {
+        return Ok(());
+    }
+    let named: Vec<&str> = plan["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for test in if named.is_empty() { tests_for(&release) } else { named } {
         let (said, passed) = asked(&plan, "tests", &[test, "--exact", "--nocapture"])?;
         // A name that no test has is no success.
         let passed = passed && said.contains("1 passed");

@@ -26,6 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) programs: Vec<(String, Verdict)>,
     /// Each test, with the end of what it said if it failed.
     pub(crate) tests: Vec<(String, Result<(), String>)>,
+    /// What the kernel itself complained of in its log.
+    pub(crate) complaints: Vec<String>,
     /// Why it did not get to the end.
     pub(crate) failed: Option<String>,
 }
@@ -54,6 +56,7 @@ pub(crate) fn boot(name: &str, kernel: &Path, archive: &Path, folder: &Path) -> 
     let end = ended(&mut emulator(kernel, archive, &console, &results))?;
     say(format!("{name}: {end} after {} s", started.elapsed().as_secs()));
     let mut outcome = read(&text(&results))?;
+    outcome.complaints = complaints(&text(&console));
     if let Some(why) = &mut outcome.failed
         && outcome.release.is_empty()
     {
@@ -107,6 +110,16 @@ fn ended(qemu: &mut Command) -> Result<&'static str> {
 
 fn text(path: &PathBuf) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// Warnings and worse in a kernel's log, each with the line before it, which tells what it is about.
+fn complaints(console: &str) -> Vec<String> {
+    let lines: Vec<&str> = console.lines().map(str::trim_end).collect();
+    let about = |at: usize| lines.get(at.saturating_sub(1)).copied().unwrap_or_default();
+    let bad =
+        |line: &str| ["WARNING: ", "BUG: ", "Oops: ", "Kernel panic"].iter().any(|word| line.contains(word));
+    let found = lines.iter().enumerate().filter(|(_, line)| bad(line));
+    found.map(|(at, line)| format!("{}\n{line}", about(at))).collect()
 }
 
 /// Reads the lines of [`guest`].
@@ -167,6 +180,18 @@ mod tests {
         assert_eq!(outcome.tests[0].1, Ok(()));
         assert_eq!(outcome.tests[1].1, Err("no".to_owned()));
         assert_eq!(outcome.failed, None);
+    }
+
+    #[test]
+    fn what_a_kernel_complains_of_is_found() {
+        let log = "[ 1.0] trace type BPF program uses run-time allocation\r\n[ 1.0] WARNING: CPU: 1 PID: 35 at x.c:1\r\nfine\r\n";
+        assert_eq!(
+            complaints(log),
+            [
+                "[ 1.0] trace type BPF program uses run-time allocation\n[ 1.0] WARNING: CPU: 1 PID: 35 at x.c:1"
+            ]
+        );
+        assert_eq!(complaints("fine\n"), [""; 0]);
     }
 
     #[test]

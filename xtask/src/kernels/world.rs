@@ -33,8 +33,10 @@ const UNWANTED: [&str; 9] = [
 pub(crate) struct World<'a> {
     /// The tool.
     pub(crate) unshed: &'a Path,
-    /// The program that has the end-to-end tests.
-    pub(crate) tests: &'a Path,
+    /// The program that has the end-to-end tests, if they are to run.
+    pub(crate) tests: Option<&'a Path>,
+    /// Which of them; none: those that fit the kernel.
+    pub(crate) names: &'a [String],
     /// What they trace.
     pub(crate) pythons: &'a [Python],
 }
@@ -49,11 +51,14 @@ impl World<'_> {
         let ourselves = std::env::current_exe().context("our own executable")?;
         archive.file_as(&ourselves, Path::new(guest::INIT));
         archive.text(guest::PLAN, &self.plan().to_string());
-        let mut programs = vec![ourselves, self.unshed.to_path_buf(), self.tests.to_path_buf()];
-        archive.tree(&run::root().join("tests/programs"), &["__pycache__"])?;
-        if extensions().is_dir() {
-            archive.tree(&extensions(), &[])?;
-            programs.extend(shared_objects(&extensions()));
+        let mut programs = vec![ourselves, self.unshed.to_path_buf()];
+        if let Some(tests) = self.tests {
+            programs.push(tests.to_path_buf());
+            archive.tree(&run::root().join("tests/programs"), &["__pycache__"])?;
+            if extensions().is_dir() {
+                archive.tree(&extensions(), &[])?;
+                programs.extend(shared_objects(&extensions()));
+            }
         }
         for python in self.pythons {
             let stdlib = run::output_of(Command::new(&python.path).args(["-I", "-c", STDLIB]))?;
@@ -78,6 +83,7 @@ impl World<'_> {
         json!({
             "unshed": self.unshed,
             "tests": self.tests,
+            "names": self.names,
             "environment": {
                 "HOME": home,
                 "PATH": "/usr/bin:/bin",
