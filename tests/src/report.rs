@@ -133,6 +133,7 @@ pub struct Frame {
     pub line: Option<u32>,
     pub module: Option<String>,
     pub inlined: bool,
+    /// Native frames only, as the three below.
     #[serde(default)]
     pub module_path: Option<String>,
     #[serde(default)]

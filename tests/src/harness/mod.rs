@@ -2,6 +2,7 @@
 
 mod addr2line;
 mod extension;
+mod gdb;
 mod lines;
 mod scratch;
 mod target;
@@ -13,6 +14,7 @@ pub use addr2line::named_by_offset;
 pub use extension::{
     Build, DebugInfo, Installed, build_extension, build_id, debug_file, install, module_name, whole,
 };
+pub use gdb::{FrameKind, Gdb, GdbFrame, StoppedThread};
 pub use lines::Lines;
 pub use scratch::Scratch;
 pub use target::{Launch, Target, program};

@@ -176,11 +176,39 @@ impl Native {
         wish: Wish,
         window: &mut Window,
     ) -> bool {
-        let rule = self.rule(tables, wish.view);
-        let is_evaluator = matches!(rule, Ok(rule) if rule.is_evaluator());
+        let end = match self.rule(tables, wish.view) {
+            Ok(rule) => {
+                if let Some(end) = self.keep(rule.is_evaluator(), wish) {
+                    return self.ends(end);
+                }
+                match self.step(memory, rule, wish.replaced, window) {
+                    Ok(()) => return true,
+                    Err(end) => end,
+                }
+            }
+            Err(missing) => {
+                if let Some(end) = self.keep(false, wish) {
+                    return self.ends(end);
+                }
+                match missing {
+                    Missing::Module => NativeEnd::NoModule,
+                    Missing::Row => NativeEnd::NoRows,
+                }
+            }
+        };
+        if self.depth == 0 {
+            // The way to who asked for the memory could not be walked, but who it was is known.
+            self.record(self.caller, false, wish.max_depth);
+        }
+        self.ends(end)
+    }
+
+    /// Records the frame, if recording has begun, and says whether the walk ends with it.
+    #[inline(always)]
+    fn keep(&mut self, is_evaluator: bool, wish: Wish) -> Option<NativeEnd> {
         if self.slot >= self.caller_slot {
             if is_evaluator && !wish.full {
-                return self.ends(NativeEnd::Evaluator);
+                return Some(NativeEnd::Evaluator);
             }
             // The first is recorded as who asked; it is this very frame, unless the walk has missed that one.
             let is_caller = self.depth == 0 && (self.slot == self.caller_slot || self.caller_slot == 0);
@@ -189,22 +217,10 @@ impl Native {
             }
             let address = if is_caller { self.caller } else { self.pc };
             if self.record(address, is_evaluator, wish.max_depth) {
-                return self.ends(NativeEnd::Depth);
+                return Some(NativeEnd::Depth);
             }
         }
-        let end = match rule {
-            Ok(rule) => match self.step(memory, rule, wish.replaced, window) {
-                Ok(()) => return true,
-                Err(end) => end,
-            },
-            Err(Missing::Module) => NativeEnd::NoModule,
-            Err(Missing::Row) => NativeEnd::NoRows,
-        };
-        if self.depth == 0 {
-            // The way to who asked for the memory could not be walked, but who it was is known.
-            self.record(self.caller, false, wish.max_depth);
-        }
-        self.ends(end)
+        None
     }
 
     #[inline(always)]

@@ -101,6 +101,9 @@ pub struct Record {
     /// Report only blocks at least this old at the end: 30s, 5m
     #[arg(long, value_name = "AGE", value_parser = duration)]
     pub older: Option<Duration>,
+    /// Also look for debug information in this folder: .build-id/xx/yyyy.debug, NAME.debug, or modules by name or whole path; again for more folders
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
     /// How the sites are shown
     #[command(flatten)]
     pub view: View,
@@ -115,7 +118,7 @@ pub struct Record {
     pub command: Vec<OsString>,
 }
 
-/// How the sites of a text report are shown.
+/// How the sites are shown.
 #[derive(Clone, Debug, Args)]
 pub struct View {
     /// Sites to print
@@ -124,6 +127,9 @@ pub struct View {
     /// Order of the sites
     #[arg(long, value_enum, default_value_t = SortArg::Worst)]
     pub sort: SortArg,
+    /// Hide the C frames of the interpreter, its standard library and the C library (a capture keeps them)
+    #[arg(long)]
+    pub hide_interpreter: bool,
 }
 
 /// `unshed report`.
@@ -140,6 +146,10 @@ pub struct Report {
     /// Overwrite that file if it exists
     #[arg(long)]
     pub force: bool,
+    /// Name native frames with debug information from this folder: .build-id/xx/yyyy.debug, NAME.debug, or modules by name or whole path; again for
+    /// more folders
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
     /// How the sites are shown
     #[command(flatten)]
     pub view: View,

@@ -47,6 +47,9 @@ pub struct Target {
     pub python: String,
     /// Path of the executable, in the target's own mount namespace.
     pub executable: String,
+    /// Path of the file that holds CPython, there: the executable, or a shared library.
+    #[serde(default)]
+    pub interpreter: Option<String>,
     /// Arguments, joined by spaces.
     pub command: String,
     /// Host name.

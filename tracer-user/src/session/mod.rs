@@ -194,7 +194,7 @@ impl<'p> Recording<'p> {
         Ok(Self {
             plan,
             ring,
-            names: Names::new(subject),
+            names: Names::new(subject, &plan.debug_dirs)?,
             histories: Histories::default(),
             messages,
             meter: Meter::idle(),
@@ -312,9 +312,6 @@ impl<'p> Recording<'p> {
     ) -> Result<Story> {
         // The ring is read to its end: a stack may have come after the last wake-up.
         self.read_ring(subject, &mut hooked)?;
-        if closed.ended == Ended::Exec {
-            self.names.image_replaced();
-        }
         let Hooked { mut probes, method, links, trap, hooks, code, attach_ms } = hooked;
         self.meter.stop(&method, &mut probes);
         // An interpreter that is ending frees what is to be looked at: then it is read first, and the traps wait.

@@ -1,15 +1,18 @@
 //! The names of stacks, read when a stack is first seen, while its code objects live.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use tracer_common::frame::PyFrame;
 use tracer_common::native::{EVALUATOR, NativeEnd};
 use tracer_common::walk::WalkEnd;
 
+use crate::error::Result;
 use crate::session::subject::Subject;
 use crate::symbol::Frame;
 use crate::symbol::code::CodeNames;
-use crate::symbol::native::{NativeFrames, NativeNames};
+use crate::symbol::debug_files::DebugFiles;
+use crate::symbol::native::{NativeFrames, NativeNames, Options};
 use crate::symbol::splice::{self, Mark, Misfit, Piece, Spliced, Walks};
 use crate::target::memory::Memory;
 use crate::target::modules::Place;
@@ -88,9 +91,12 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(subject: &Subject) -> Self {
-        let memory = Memory::new(subject.process.pid());
-        Self {
+    /// Ready to name; debug files are also looked for in some folders.
+    pub(super) fn new(subject: &Subject, debug_dirs: &[PathBuf]) -> Result<Self> {
+        let pid = subject.process.pid();
+        let memory = Memory::new(pid);
+        let debug_files = DebugFiles::of_process(pid, debug_dirs)?;
+        Ok(Self {
             frames: Frames {
                 code: CodeNames::new(memory, subject.layout),
                 by_place: HashMap::new(),
@@ -98,10 +104,10 @@ impl Names {
                 suspended: Vec::new(),
                 gone: 0,
             },
-            native: NativeNames::start(subject.process.pid()),
+            native: NativeNames::start(Options { debug_files }),
             pending: None,
             stacks: HashMap::new(),
-        }
+        })
     }
 
     /// Takes the C frames of a site, whose Python frames come next, and asks for their names. `place` says what is mapped at an address.
@@ -127,9 +133,7 @@ impl Names {
     fn ask(&mut self, address: u64, place: impl Fn(u64) -> Option<Place>) -> u64 {
         let call = place(address.wrapping_sub(1));
         let place = call.map(|call| Place { offset: call.offset + 1, vaddr: call.vaddr + 1, ..call });
-        let _ = place;
-        self.native.ask(address);
-        address
+        self.native.ask(address, place)
     }
 
     /// Names a stack's Python frames at once, because code objects die.
@@ -137,11 +141,6 @@ impl Names {
         let native = self.pending.take().filter(|(of, _)| *of == site).map(|(_, native)| native);
         let (frames, marks) = frames.iter().map(|frame| self.frames.placed(frame)).unzip();
         self.stacks.insert(site, Stack { native: native.unwrap_or_default(), frames, marks, end });
-    }
-
-    /// The target's image was replaced.
-    pub(super) fn image_replaced(&self) {
-        self.native.image_replaced();
     }
 
     /// Waits for the names that are still being looked up.

@@ -118,6 +118,7 @@ pub(super) fn tell(
             pid: subject.process.pid(),
             python: subject.python.version.to_string(),
             executable: subject.process.exe().display().to_string(),
+            interpreter: Some(subject.python.image.path.display().to_string()),
             command: subject.process.command().join(" "),
             host: hostname(),
         },

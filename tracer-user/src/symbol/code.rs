@@ -171,6 +171,8 @@ impl Code {
                 .or_else(|| (!self.table.is_empty()).then_some(self.first_line)),
             module: None,
             inlined: false,
+            place: None,
+            unnamed: None,
         };
         Named { frame, gone: false, suspended }
     }
@@ -189,6 +191,8 @@ fn gone() -> Named {
         line: None,
         module: None,
         inlined: false,
+        place: None,
+        unnamed: None,
     };
     Named { frame, gone: true, suspended: false }
 }

@@ -15,8 +15,8 @@
 //! * They fit in generators and coroutines that are resumed: `gen_send_ex2` calls the evaluator anew for each, so each one's frame is marked as called from C.
 //! * They fit in `exec`, `import`, callbacks and trace functions, which enter through `_PyEval_Vector`, and in frames that have not begun (`_PyFrame_IsIncomplete`), which the walk keeps.
 //! * They do **not** fit in `_gen_throw`: a generator that waits for another one (`yield from`, `await`) and is thrown into is linked as a frame while the exception goes to the inner one, by
-//!   C code alone. No evaluator runs it, but it still has the mark of its last call. It stands at the `YIELD_VALUE` that suspended it, which a running frame never does (but for one whose
-//!   trace function is told of that yield): [`Mark::of`] takes the mark from it. Every cancelled asyncio task passes here.
+//!   C code alone. No evaluator runs it, but it still has the mark of its last call. Every cancelled asyncio task passes here. It stands at the `YIELD_VALUE` that suspended it; so does,
+//!   run by an evaluator, a generator in which the exception is being raised, and one whose trace function is told of that yield. How those are told apart: [`Mark::Suspended`].
 //! * They do **not** fit where the C stack has more than this thread state: code run by a greenlet begins a new chain of Python frames on a C stack that goes on, and so does another
 //!   interpreter's thread state. Evaluators are left over at the outer end ([`Misfit::EvaluatorsLeft`]).
 //! * They do **not** fit where C code has switched to a stack of its own (fibers): Python frames are left over at the outer end ([`Misfit::FramesLeft`]).
@@ -33,16 +33,22 @@ pub enum Mark {
     Inner,
     /// C code called the evaluator for it: the outermost Python frame of that call.
     Entry,
+    /// As [`Mark::Entry`], but it stands at the instruction that suspended it: either an evaluator runs it, or an exception passes through it to an inner generator. Of such frames
+    /// in a row only the innermost can be run. Where both walks are whole, the evaluators that are left for such rows say how many are; else a row is taken for run if it begins the stack.
+    Suspended,
     /// No Python frame, but a call of the evaluator that has none at this moment. It never comes out.
     Shim,
 }
 
 impl Mark {
-    /// The mark of a frame: whether it was called from C ([`tracer_common::frame::PyFrame::ENTRY`]), and whether it stands at the instruction that suspended it, and so is not run by
-    /// the evaluator at all.
+    /// The mark of a frame: whether it was called from C ([`tracer_common::frame::PyFrame::ENTRY`]), and whether it stands at the instruction that suspends a generator.
     #[must_use]
     pub const fn of(entry: bool, suspended: bool) -> Self {
-        if entry && !suspended { Self::Entry } else { Self::Inner }
+        match (entry, suspended) {
+            (true, true) => Self::Suspended,
+            (true, false) => Self::Entry,
+            (false, _) => Self::Inner,
+        }
     }
 }
 
@@ -122,7 +128,7 @@ pub struct Spliced {
 #[must_use]
 pub fn splice(walks: &Walks<'_>) -> Spliced {
     let mut order = Vec::with_capacity(walks.native.len() + walks.python.len());
-    let mut python = Marks { marks: walks.python, next: 0 };
+    let mut python = Marks { marks: walks.python, next: 0, rows_run: rows_run(walks) };
     let mut empty_calls = false;
     for (at, address) in walks.native.iter().enumerate() {
         if address & EVALUATOR == 0 {
@@ -143,10 +149,22 @@ pub fn splice(walks: &Walks<'_>) -> Spliced {
     Spliced { order, misfit }
 }
 
+/// How many rows of suspended frames begin with one that an evaluator runs: the innermost rows.
+fn rows_run(walks: &Walks<'_>) -> usize {
+    if walks.native_end != NativeEnd::Whole || !walks.python_whole {
+        return usize::from(walks.python.first() == Some(&Mark::Suspended));
+    }
+    let evaluators = walks.native.iter().filter(|address| **address & EVALUATOR != 0).count();
+    let sure = walks.python.iter().filter(|mark| matches!(mark, Mark::Entry | Mark::Shim)).count();
+    evaluators.saturating_sub(sure)
+}
+
 /// The Python frames that have not been placed.
 struct Marks<'a> {
     marks: &'a [Mark],
     next: usize,
+    /// Rows of suspended frames, of those that have not been placed, whose innermost frame is run by an evaluator.
+    rows_run: usize,
 }
 
 impl Marks<'_> {
@@ -154,15 +172,30 @@ impl Marks<'_> {
     fn take_call(&mut self, order: &mut Vec<Piece>) -> bool {
         let begin = self.next;
         while let Some(&mark) = self.marks.get(self.next) {
+            let ends = self.ends_call(mark);
             if mark != Mark::Shim {
                 order.push(Piece::Python(self.next));
             }
             self.next += 1;
-            if mark != Mark::Inner {
+            if ends {
                 break;
             }
         }
         self.next > begin
+    }
+
+    /// Whether the next frame is the outermost of its call of the evaluator.
+    fn ends_call(&mut self, mark: Mark) -> bool {
+        let inner = self.next.checked_sub(1).and_then(|inner| self.marks.get(inner));
+        match mark {
+            Mark::Inner => false,
+            Mark::Entry | Mark::Shim => true,
+            Mark::Suspended => {
+                let run = self.rows_run > 0 && inner != Some(&Mark::Suspended);
+                self.rows_run -= usize::from(run);
+                run
+            }
+        }
     }
 
     /// Places all that are left; false when there were none.

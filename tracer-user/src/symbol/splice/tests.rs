@@ -108,7 +108,7 @@ fn generators_and_coroutines_have_an_evaluator_each() {
     );
 }
 
-/// `_gen_throw` links the outer generators (`~`: suspended) without an evaluator. Taken as called from C, they would move `main` behind `vector`.
+/// `_gen_throw` links the outer generators (`~`: suspended) without an evaluator. Taken as run by one, they would move `main` behind `vector`.
 #[test]
 fn a_thrown_exception_passes_through_generators_that_no_evaluator_runs() {
     assert_whole(
@@ -120,6 +120,46 @@ fn a_thrown_exception_passes_through_generators_that_no_evaluator_runs() {
         "new_exception gen_throw_ gen_throw_ gen_throw eval vector",
         "middle~! outer~! main!",
         "new_exception gen_throw_ gen_throw_ gen_throw middle outer main vector",
+    );
+}
+
+/// Until it has found its handler, the generator that the exception went to stands at its `YIELD_VALUE`, too; that is when its traceback is made.
+#[test]
+fn a_generator_in_which_an_exception_is_raised_is_run() {
+    assert_whole(
+        "new_traceback eval gen_send_ex gen_throw_ gen_throw_ gen_throw eval vector",
+        "thrown~! middle~! outer~! helper main!",
+        "new_traceback thrown gen_send_ex gen_throw_ gen_throw_ gen_throw middle outer helper main vector",
+    );
+    assert_whole(
+        "new_traceback eval gen_close eval vector",
+        "closed~! main!",
+        "new_traceback closed gen_close main vector",
+    );
+    // A trace function in it, and a trace function that is told of a yield.
+    assert_whole(
+        "new_int eval call_trace eval gen_send_ex gen_throw_ gen_throw eval vector",
+        "trace! thrown~! outer~! main!",
+        "new_int trace call_trace thrown gen_send_ex gen_throw_ gen_throw outer main vector",
+    );
+    assert_whole(
+        "new_int eval call_trace eval gen_iternext eval vector",
+        "trace! yielding~! main!",
+        "new_int trace call_trace yielding gen_iternext main vector",
+    );
+}
+
+/// Where the evaluators cannot be counted, the innermost frame is taken for run and others for passed through: making the traceback, and the handler, allocate most.
+#[test]
+fn suspended_frames_of_a_cut_stack() {
+    let cut = |native, python| spliced(native, NativeEnd::Cut, python).0;
+    assert_eq!(
+        cut("new_traceback eval gen_send_ex gen_throw_ eval", "thrown~! outer~! main!"),
+        "new_traceback thrown gen_send_ex gen_throw_ outer main"
+    );
+    assert_eq!(
+        cut("new_list eval gen_send_ex gen_throw_ eval call", "thrown! outer~! main!"),
+        "new_list thrown gen_send_ex gen_throw_ outer main call"
     );
 }
 
@@ -188,18 +228,29 @@ fn other_stacks_at_the_outer_end_move_nothing() {
 #[derive(Clone, Debug)]
 enum Call {
     C,
-    /// Marks of the frames, all but the outermost [`Mark::Inner`].
+    /// Marks of its frames.
     Evaluator(Vec<Mark>),
 }
 
-fn calls() -> impl Strategy<Value = Vec<Call>> {
+fn any_calls() -> impl Strategy<Value = Vec<Call>> {
     let evaluator = (0usize..5).prop_map(|inner| {
         Call::Evaluator(std::iter::repeat_n(Mark::Inner, inner).chain([Mark::Entry]).collect())
     });
-    prop::collection::vec(
-        prop_oneof![3 => Just(Call::C), 2 => evaluator, 1 => Just(Call::Evaluator(vec![Mark::Shim]))],
-        0..40,
-    )
+    let shim = Just(Call::Evaluator(vec![Mark::Shim]));
+    prop::collection::vec(prop_oneof![3 => Just(Call::C), 2 => evaluator, 1 => shim], 0..40)
+}
+
+/// Calls of all kinds, and one exception at most that was thrown into generators: they are passed through, and the last one may still stand at its `YIELD_VALUE`.
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    (any_calls(), 0usize..40, 0usize..4, any::<bool>()).prop_map(|(mut calls, at, passed, raising)| {
+        if let Some(Call::Evaluator(thrower)) = calls.get_mut(at) {
+            thrower.splice(0..0, std::iter::repeat_n(Mark::Suspended, passed));
+            if raising {
+                calls.splice(at..at, [Call::Evaluator(vec![Mark::Suspended]), Call::C]);
+            }
+        }
+        calls
+    })
 }
 
 /// What the two walks of these calls would see, and the stack that they come from.
@@ -235,7 +286,7 @@ fn of_kind(order: &[Piece]) -> (Vec<usize>, Vec<usize>) {
 }
 
 fn any_mark() -> impl Strategy<Value = Mark> {
-    prop_oneof![Just(Mark::Inner), Just(Mark::Entry), Just(Mark::Shim)]
+    prop_oneof![Just(Mark::Inner), Just(Mark::Entry), Just(Mark::Suspended), Just(Mark::Shim)]
 }
 
 fn any_end() -> impl Strategy<Value = NativeEnd> {
@@ -252,7 +303,7 @@ proptest! {
 
     /// Up to the cut nothing changes; behind it, what is known follows.
     #[test]
-    fn a_cut_c_stack_loses_only_what_was_cut(calls in calls(), cut in 0usize..40) {
+    fn a_cut_c_stack_loses_only_what_was_cut(calls in any_calls(), cut in 0usize..40) {
         let (native, python, stack) = walked(&calls);
         let kept = cut.min(native.len());
         let walks = Walks { native: &native[..kept], native_end: NativeEnd::Cut, python: &python, python_whole: true };
@@ -264,7 +315,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_python_stack_loses_only_what_was_cut(calls in calls(), cut in 0usize..100) {
+    fn a_cut_python_stack_loses_only_what_was_cut(calls in any_calls(), cut in 0usize..100) {
         let (native, python, stack) = walked(&calls);
         let kept = cut.min(python.len());
         let walks = Walks { native: &native, native_end: NativeEnd::Whole, python: &python[..kept], python_whole: false };
