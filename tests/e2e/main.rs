@@ -15,6 +15,7 @@ mod large;
 mod limits;
 mod manners;
 mod names;
+mod native;
 mod programs;
 mod realloc;
 mod refusals;

@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::symbol::native::namer::Namer;
 use crate::symbol::{Frame, FrameKind};
 use crate::target::elf::Elf;
-use crate::target::maps::Mapping;
 use crate::target::modules::{CodeFile, Place};
-use crate::target::process::Process;
 
 /// `behind_*` are addresses behind calls; the lines are those of the file.
 const C: &str = r#"
@@ -111,8 +109,7 @@ pub(in crate::symbol) fn by_build_id(folder: &Folder) -> String {
 
 /// The file, as if it were mapped.
 pub(in crate::symbol) fn code_file(path: &Path) -> Arc<CodeFile> {
-    let mapping = Mapping { start: 0, end: 0, offset: 0, device: 0, inode: 0, path: path.to_owned() };
-    Arc::new(CodeFile::of_mapping(&Process::open(std::process::id()).unwrap(), &mapping).unwrap())
+    Arc::new(CodeFile::of_file(path).unwrap())
 }
 
 /// A label of the library before it was stripped, as a place in `libfoo.so`.

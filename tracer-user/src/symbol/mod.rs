@@ -7,10 +7,10 @@ pub mod debug_files;
 pub mod lines;
 pub mod native;
 pub mod object;
-pub mod splice;
 pub mod rename;
 #[cfg(test)]
 pub(in crate::symbol) mod fixture;
+pub mod splice;
 
 /// Whether a frame is machine code or Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -7,14 +7,13 @@
 //! overflows. So it happens in a thread of its own, which is asked as addresses come and gives all its answers at the end.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use self::namer::Namer;
 use crate::symbol::Frame;
 use crate::symbol::debug_files::DebugFiles;
-use crate::target::modules::{CodeFile, Place};
+use crate::target::modules::{Identity, Place};
 
 pub(in crate::symbol) mod exported;
 pub(in crate::symbol) mod frames;
@@ -51,7 +50,7 @@ pub struct NativeNames {
 /// What tells apart what has been asked for at one address.
 #[derive(Debug)]
 struct Asked {
-    place: Option<(Arc<CodeFile>, u64)>,
+    place: Option<(Identity, u64)>,
     key: u64,
 }
 
@@ -83,20 +82,15 @@ impl NativeNames {
     /// Returns the key of the answer among [`NativeFrames`]: the address itself, unless another file's code was at this address before. Beyond
     /// 65,536 questions there is no answer.
     pub fn ask(&mut self, address: u64, place: Option<Place>) -> u64 {
-        let known = self.asked.entry(address).or_default();
-        let of = place.as_ref().map(|place| (&place.file, place.vaddr));
-        let same = |asked: &&Asked| match (&asked.place, of) {
-            (Some((file, vaddr)), Some((other, address))) => Arc::ptr_eq(file, other) && *vaddr == address,
-            (None, None) => true,
-            _ => false,
-        };
-        if let Some(asked) = known.iter().find(same) {
+        let of = place.as_ref().map(|place| (place.file.identity(), place.vaddr));
+        let known = self.asked.get(&address).map(Vec::as_slice).unwrap_or_default();
+        if let Some(asked) = known.iter().find(|asked| asked.place == of) {
             return asked.key;
         }
         let key = if known.is_empty() { address } else { SECOND_FILE + self.keys as u64 };
         if self.keys < LIMIT {
             self.keys += 1;
-            known.push(Asked { place: of.map(|(file, vaddr)| (Arc::clone(file), vaddr)), key });
+            self.asked.entry(address).or_default().push(Asked { place: of, key });
             // A worker that is gone has answered nothing; that is seen at the end.
             let _ = self.questions.send(Question { key, address, place });
         }
@@ -115,11 +109,11 @@ impl NativeNames {
 fn answer(mut namer: Namer, questions: &Receiver<Question>) -> NativeFrames {
     let mut answers = NativeFrames::new();
     while let Ok(first) = questions.recv() {
-        let mut by_file: HashMap<*const CodeFile, Vec<(u64, Place)>> = HashMap::new();
+        let mut by_file: HashMap<Identity, Vec<(u64, Place)>> = HashMap::new();
         for question in std::iter::once(first).chain(questions.try_iter()) {
             match question.place {
                 Some(place) => {
-                    let file = Arc::as_ptr(&place.file);
+                    let file = place.file.identity();
                     by_file.entry(file).or_default().push((question.key, place));
                 }
                 None => drop(answers.insert(question.key, vec![frames::of_no_file(question.address)])),

@@ -93,7 +93,7 @@ impl Opened {
     /// Whether this is about that file.
     pub(in crate::symbol) fn is_of(&self, module: &Module) -> bool {
         match (&self.module.own, &module.own) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (Some(one), Some(other)) => one.identity() == other.identity(),
             (None, None) => (&self.module.path, &self.module.build_id) == (&module.path, &module.build_id),
             _ => false,
         }
