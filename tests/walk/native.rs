@@ -11,8 +11,11 @@ use agree::{Tally, percent};
 use load::Load;
 use unshed_tests::interpreters::{Interpreter, any_supported, debian};
 
-/// Each with the kind of stacks that it must have shown.
-const PROGRAMS: [(&str, fn(&Tally) -> bool); 5] = [
+/// Whether a program has shown the stacks that it is for.
+type HasShown = fn(&Tally) -> bool;
+
+/// The programs of `programs/load/`.
+const PROGRAMS: [(&str, HasShown); 5] = [
     ("texts", |tally| tally.cut > 0),
     ("mixed", |tally| tally.frames > 20 * tally.stacks),
     ("libraries", |tally| tally.frames > 10 * tally.stacks),
