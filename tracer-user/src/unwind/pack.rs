@@ -266,3 +266,6 @@ impl Tables for Packed {
         self.rules.get(usize::from(number)).copied()
     }
 }
+
+#[cfg(test)]
+mod tests;
