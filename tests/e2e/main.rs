@@ -14,6 +14,8 @@ mod family;
 mod large;
 mod limits;
 mod manners;
+mod names;
+mod native;
 mod programs;
 mod realloc;
 mod refusals;

@@ -3,9 +3,10 @@
 //!
 //! The way of a test: [`interpreters`] finds a CPython, [`harness::Target`] runs a program of `programs/` under it,
 //! [`harness::Unshed`] records it, [`report`] reads what was written and checks what must hold of any report, and [`truth`]
-//! compares it with what the program says of itself.
+//! compares it with what the program says of itself; [`stacks`] does the same for stacks of machine code and Python.
 
 pub mod harness;
 pub mod interpreters;
 pub mod report;
+pub mod stacks;
 pub mod truth;

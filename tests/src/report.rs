@@ -133,6 +133,17 @@ pub struct Frame {
     pub line: Option<u32>,
     pub module: Option<String>,
     pub inlined: bool,
+    /// Native frames only, as the three below.
+    #[serde(default)]
+    pub module_path: Option<String>,
+    #[serde(default)]
+    pub module_offset: Option<u64>,
+    #[serde(default)]
+    pub module_address: Option<u64>,
+    #[serde(default)]
+    pub build_id: Option<String>,
+    #[serde(default)]
+    pub unnamed: Option<String>,
 }
 
 #[cfg(test)]
@@ -152,6 +163,16 @@ impl Report {
             panic!("the report is not what DESIGN §5 promises: {error}; it starts:\n{start}")
         });
         report.check();
+        report
+    }
+
+    /// The same report as if no machine code had been wanted.
+    #[must_use]
+    pub fn without_native(&self) -> Self {
+        let mut report = self.clone();
+        for site in &mut report.sites {
+            site.stack.retain(|frame| frame.kind == "python");
+        }
         report
     }
 

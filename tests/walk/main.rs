@@ -8,5 +8,6 @@ mod expected;
 mod faults;
 mod live;
 mod look;
+mod native;
 mod recorder;
 mod replay;

@@ -21,8 +21,8 @@ pub struct TraceConfig {
     pub pool_bytes: u32,
     /// What a hit does, a sum of [`work`]s.
     pub work: u32,
-    /// Padding, spelt out.
-    pub reserved: u32,
+    /// Which C frames are walked, a [`crate::native::Mode`].
+    pub native: u32,
     /// Where this CPython keeps its thread state, frames and code objects.
     pub layout: PyLayout,
 }
@@ -55,6 +55,10 @@ pub struct ProcessState {
     pub kernel_tgid: u32,
     /// Changes whenever a block is freed that may have been a code object; never 0.
     pub code_epoch: u32,
+    /// The generation of the unwind tables for which the loader was asked to look at the target's mapped code again.
+    pub asked: u32,
+    /// Padding, spelt out.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<ProcessState>() == 16);
+const _: () = assert!(size_of::<ProcessState>() == 24);

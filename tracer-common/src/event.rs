@@ -13,6 +13,10 @@ pub enum EventKind {
     Exec = 2,
     /// The interpreter begins to end; counting stopped at this moment.
     Finalize = 3,
+    /// The C frames of a site, as addresses ([`crate::native::Native::frames`]), sent just before its [`EventKind::Stack`].
+    Native = 4,
+    /// A stack went through code that is of no module that is known.
+    UnknownCode = 5,
 }
 
 /// Head of every record.
@@ -27,9 +31,9 @@ pub struct EventHead {
     pub site: u64,
     /// Code of the domain.
     pub domain: u32,
-    /// How the walk ended, a [`crate::walk::WalkEnd`].
+    /// How the walk ended, a [`crate::walk::WalkEnd`], or of a native stack a [`crate::native::NativeEnd`].
     pub end: u32,
-    /// Return address of the outermost allocator call: who asked for the memory. 0 when unknown.
+    /// Who asked for the memory: an address behind the instruction that did. 0 when unknown.
     pub caller: u64,
 }
 
@@ -48,13 +52,11 @@ pub struct StackRecord {
 const _: () = assert!(size_of::<StackRecord>() == 32 + 24 * MAX_DEPTH);
 
 impl EventHead {
-    /// Splits a record from the ring into its head and frames. `None` for a record that is cut short or of unknown kind: nothing
-    /// in it is trusted then.
+    /// Splits a record from the ring into its head and what follows: the `depth` frames of a [`EventKind::Stack`], for [`py_frames`], or the addresses of a
+    /// [`EventKind::Native`], for [`addresses`]. `None` for a record that is cut short or of unknown kind: nothing in it is trusted then.
     #[must_use]
-    pub fn parse(record: &[u8]) -> Option<(Self, EventKind, impl Iterator<Item = PyFrame> + '_)> {
+    pub fn parse(record: &[u8]) -> Option<(Self, EventKind, &[u8])> {
         let word = |at: usize| Some(u32::from_ne_bytes(record.get(at..at + 4)?.try_into().ok()?));
-        let long =
-            |bytes: &[u8], at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let head = Self {
             kind: word(0)?,
             depth: word(4)?,
@@ -63,25 +65,40 @@ impl EventHead {
             end: word(20)?,
             caller: long(record, 24)?,
         };
-        let kind = match head.kind {
-            1 => EventKind::Stack,
-            2 => EventKind::Exec,
-            3 => EventKind::Finalize,
+        let (kind, element) = match head.kind {
+            1 => (EventKind::Stack, size_of::<PyFrame>()),
+            2 => (EventKind::Exec, 0),
+            3 => (EventKind::Finalize, 0),
+            4 => (EventKind::Native, size_of::<u64>()),
+            5 => (EventKind::UnknownCode, 0),
             _ => return None,
         };
-        let frame_bytes = (head.depth as usize).checked_mul(size_of::<PyFrame>())?;
-        let frames = record.get(size_of::<Self>()..size_of::<Self>().checked_add(frame_bytes)?)?;
-        let frames = frames.chunks_exact(size_of::<PyFrame>()).filter_map(move |bytes| {
-            let tail = long(bytes, 16)?;
-            Some(PyFrame {
-                code: long(bytes, 0)?,
-                fingerprint: long(bytes, 8)?,
-                instr_bytes: tail as u32 as i32,
-                flags: (tail >> 32) as u32,
-            })
-        });
-        Some((head, kind, frames))
+        let bytes = (head.depth as usize).checked_mul(element)?;
+        let body = record.get(size_of::<Self>()..size_of::<Self>().checked_add(bytes)?)?;
+        Some((head, kind, body))
     }
+}
+
+fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// The frames of a [`EventKind::Stack`], innermost first.
+pub fn py_frames(body: &[u8]) -> impl Iterator<Item = PyFrame> + '_ {
+    body.chunks_exact(size_of::<PyFrame>()).filter_map(|bytes| {
+        let tail = long(bytes, 16)?;
+        Some(PyFrame {
+            code: long(bytes, 0)?,
+            fingerprint: long(bytes, 8)?,
+            instr_bytes: tail as u32 as i32,
+            flags: (tail >> 32) as u32,
+        })
+    })
+}
+
+/// The addresses of a [`EventKind::Native`], innermost first.
+pub fn addresses(body: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    body.chunks_exact(size_of::<u64>()).filter_map(|bytes| long(bytes, 0))
 }
 
 #[cfg(test)]
@@ -92,8 +109,10 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_records_never_panic(record: Vec<u8>) {
-            if let Some((head, _, frames)) = EventHead::parse(&record) {
-                prop_assert_eq!(frames.count(), head.depth as usize);
+            match EventHead::parse(&record) {
+                Some((head, EventKind::Stack, body)) => prop_assert_eq!(py_frames(body).count(), head.depth as usize),
+                Some((head, EventKind::Native, body)) => prop_assert_eq!(addresses(body).count(), head.depth as usize),
+                _ => {}
             }
         }
     }
@@ -109,10 +128,17 @@ mod tests {
         }
         record.extend_from_slice(&(-2i32).to_ne_bytes());
         record.extend_from_slice(&PyFrame::ENTRY.to_ne_bytes());
-        let (head, kind, frames) = EventHead::parse(&record).unwrap();
+        let (head, kind, body) = EventHead::parse(&record).unwrap();
         assert_eq!((head.site, head.domain, head.caller, kind), (7, 2, 0x9000, EventKind::Stack));
         let expected = PyFrame { code: 0x1000, fingerprint: 0x2000, instr_bytes: -2, flags: PyFrame::ENTRY };
-        assert_eq!(frames.collect::<Vec<_>>(), [expected]);
+        assert_eq!(py_frames(body).collect::<Vec<_>>(), [expected]);
         assert!(EventHead::parse(&record[..record.len() - 1]).is_none());
+        record[0] = EventKind::Native as u8;
+        record[4] = 3;
+        let (_, kind, body) = EventHead::parse(&record).unwrap();
+        assert_eq!(
+            (kind, addresses(body).take(2).collect::<Vec<_>>()),
+            (EventKind::Native, vec![0x1000, 0x2000])
+        );
     }
 }

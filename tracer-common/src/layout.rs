@@ -15,7 +15,7 @@ pub struct PyLayout {
     pub tstate_native_thread_id: u32,
     /// First byte of a frame that is read; a multiple of 8, as is `frame_len`.
     pub frame_at: u32,
-    /// Bytes of a frame that are read, at most [`crate::limits::FRAME_WINDOW`].
+    /// Bytes of a frame that are read, at most [`crate::limits::WINDOW`].
     pub frame_len: u32,
     /// The code object's pointer, inside the chunk.
     pub frame_code: u32,

@@ -14,8 +14,10 @@ pub mod layout;
 pub mod hook;
 pub mod domain;
 pub mod frame;
+pub mod window;
 pub mod walk;
 pub mod unwind;
+pub mod native;
 pub mod block;
 pub mod site;
 pub mod event;
@@ -44,4 +46,8 @@ pod!(
     hook::Hook,
     hook::SlowCall,
     unwind::Module,
+    unwind::View,
+    unwind::Page,
+    unwind::Row,
+    unwind::Rule,
 );

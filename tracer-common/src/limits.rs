@@ -36,8 +36,8 @@ pub const CODE_BITS: u32 = 1 << 20;
 /// Calls of `allocate_from_new_pool` that are known by their return address.
 pub const MAX_SLOW_CALLS: u32 = 4096;
 
-/// Bytes of interpreter frames that the walk reads at once, at most: some twenty frames.
-pub const FRAME_WINDOW: usize = 4096;
+/// Bytes of frames that a walk reads at once, at most: some twenty of the interpreter's.
+pub const WINDOW: usize = 4096;
 
 /// Bytes of a code object that are its fingerprint: its first line, its variable counts and the addresses of its names.
 pub const CODE_CHUNK: usize = 64;
@@ -52,6 +52,12 @@ pub const MAX_MODULES: u32 = 2048;
 /// Rows of one page of 64 KiB of code, at most: one for each byte.
 pub const MAX_PAGE_ROWS: u32 = 1 << 16;
 
+/// Pages of 64 KiB of code whose rows are known, over all files: 1 GiB of code.
+pub const MAX_PAGES: u32 = 1 << 14;
+
+/// C frames that one probe program walks before it calls itself again; the kernel allows 33 calls of one hit (include/linux/bpf.h, `MAX_TAIL_CALL_CNT`).
+pub const NATIVE_TURNS: usize = 8;
+
 /// Distinct unwind rules of one process. Place 0 is the rule of code that nothing describes.
 pub const MAX_RULES: u32 = 8192;
 
@@ -64,4 +70,6 @@ pub const LIFETIME_BUCKETS: usize = 64;
 const _: () = assert!(DEFAULT_DEPTH as usize <= MAX_DEPTH);
 const _: () = assert!(DEFAULT_BLOCKS <= MAX_BLOCKS);
 const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(65_536));
-const _: () = assert!(FRAME_WINDOW.is_power_of_two() && CODE_CHUNK.is_multiple_of(8));
+const _: () = assert!(MAX_DEPTH / NATIVE_TURNS < 24 && MAX_DEPTH.is_power_of_two());
+const _: () = assert!(MAX_MODULES.is_power_of_two() && CHUNK_ROWS.is_power_of_two());
+const _: () = assert!(WINDOW.is_power_of_two() && CODE_CHUNK.is_multiple_of(8));

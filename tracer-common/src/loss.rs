@@ -45,6 +45,13 @@ losses! {
     FailedAlloc = 13, "failed_alloc", "allocator calls that returned NULL; nothing was counted for them";
     CodeGone = 14, "code_gone", "frames whose code object had died before its names could be read";
     TypeUnread = 15, "type_unread", "survivors whose type could not be read because the target had ended or freed them";
+    NativeNoModule = 16, "native_no_module", "C stacks that end in code of no file that is known: made at run time, or mapped a moment before; the outer C frames are missing";
+    NativeNoRows = 17, "native_no_rows", "C stacks that end in a file whose unwind tables do not describe the code; the outer C frames are missing";
+    NativeRule = 18, "native_rule", "C stacks that end at an unwind rule that unshed does not follow; the outer C frames are missing";
+    NativeFault = 19, "native_fault", "C stacks cut short because a page of the stack could not be read";
+    NativeDepth = 20, "native_depth", "C stacks deeper than --max-depth; the innermost frames were kept";
+    NativeAstray = 21, "native_astray", "C stacks that ended because the next frame made no sense; the outer C frames are missing";
+    HandOver = 22, "hand_over", "hits lost because one probe program could not call the next; a defect of unshed";
 }
 
 /// Rows of the kernel's counter map. Rows are only ever added.

@@ -267,16 +267,17 @@ fn module_at<T: Tables>(tables: &T, view: View, address: u64) -> Option<Module> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Tables in plain lists.
     #[derive(Default)]
-    struct Plain {
-        modules: Vec<Module>,
-        pages: Vec<Page>,
-        rows: Vec<Row>,
-        rules: Vec<Rule>,
+    pub(crate) struct Plain {
+        pub(crate) modules: Vec<Module>,
+        pub(crate) pages: Vec<Page>,
+        pub(crate) rows: Vec<Row>,
+        pub(crate) rules: Vec<Rule>,
     }
 
     impl Tables for Plain {

@@ -6,7 +6,8 @@
 
 use crate::frame::{PyFrame, fingerprint, finish, mix, with_text};
 use crate::layout::PyLayout;
-use crate::limits::{CODE_CHUNK, FRAME_WINDOW, MAX_DEPTH, TEXT_CHUNK};
+use crate::limits::{CODE_CHUNK, MAX_DEPTH, TEXT_CHUNK, WINDOW};
+use crate::window::{Want, Window};
 
 /// Frames side by side are not further apart than this, in bytes: the largest is as long as its function's variables and stack.
 const MAX_GAP: u64 = 2048;
@@ -56,13 +57,7 @@ pub trait UserMemory {
 pub struct Scratch {
     /// A stretch of the thread's frames. Frames of Python-to-Python calls lie side by side (`Include/internal/pycore_frame.h`, `_PyThreadState_PushFrame`), so one
     /// read brings many.
-    pub window: [u64; FRAME_WINDOW / 8],
-    /// The address of the window's first byte, and how many were read.
-    pub window_at: u64,
-    /// See `window_at`.
-    pub window_len: u64,
-    /// Bytes from the window's first to the frame that is looked at.
-    pub inside: u64,
+    pub window: Window,
     /// The lowest frame that lay side by side with the innermost one in the last walk; 0 when unknown. A guess, of use only to read more at once.
     pub floor: u64,
     /// The thread state that was last found to be this thread's.
@@ -75,15 +70,13 @@ pub struct Scratch {
     pub epochs: [u32; MAX_DEPTH],
 }
 
-const _: () = assert!(size_of::<Scratch>() == FRAME_WINDOW + 40 + CODE_CHUNK + TEXT_CHUNK + 4 * MAX_DEPTH);
+const _: () =
+    assert!(size_of::<Scratch>() == size_of::<Window>() + 16 + CODE_CHUNK + TEXT_CHUNK + 4 * MAX_DEPTH);
 
 impl Default for Scratch {
     fn default() -> Self {
         Self {
-            window: [0; FRAME_WINDOW / 8],
-            window_at: 0,
-            window_len: 0,
-            inside: 0,
+            window: Window::default(),
             floor: 0,
             tstate: 0,
             code: [0; CODE_CHUNK / 8],
@@ -169,30 +162,15 @@ fn bring<M: UserMemory>(
 ) -> Result<usize, Fault> {
     let begin = address.wrapping_add(layout.frame_at as u64);
     let len = layout.frame_len as u64;
-    let mut inside = begin.wrapping_sub(scratch.window_at);
-    if inside >= FRAME_WINDOW as u64 || inside + len > scratch.window_len {
-        // What lies below is read along, as far as it was frames the last time.
-        let below = address.wrapping_sub(scratch.floor);
-        inside = 0;
-        if scratch.floor != 0 && below < MAX_SPAN {
-            let room = FRAME_WINDOW as u64 - 8 - len;
-            inside = if below < room { below } else { room };
-        }
-        scratch.window_at = begin.wrapping_sub(inside);
-        scratch.window_len = inside + len;
-        if memory.fill(scratch.window_at, (inside + len) as u32, &mut scratch.window).is_err() {
-            // The guess was wrong, or there is nothing: this frame alone, then.
-            scratch.floor = 0;
-            scratch.window_at = begin;
-            scratch.window_len = len;
-            inside = 0;
-            memory.fill(begin, len as u32, &mut scratch.window)?;
-        }
+    // What lies below is read along, as far as it was frames the last time.
+    let below = address.wrapping_sub(scratch.floor);
+    let mut inside = 0;
+    if scratch.floor != 0 && below < MAX_SPAN {
+        let room = WINDOW as u64 - 8 - len;
+        inside = if below < room { below } else { room };
     }
-    // Through memory, because the verifier follows the ways that lead here as one only if it cannot tell them apart.
-    scratch.inside = inside;
-    let scratch = core::hint::black_box(scratch);
-    Ok((scratch.inside / 8) as usize & (FRAME_WINDOW / 8 - 1))
+    let want = Want { begin, len, from: begin.wrapping_sub(inside), total: inside + len };
+    scratch.window.bring(memory, want)
 }
 
 /// The fingerprint of the code object at an address: of its first line, its counts, where its names are, and how they begin. It changes only when the code
@@ -231,9 +209,9 @@ fn step<M: UserMemory>(
     scratch: &mut Scratch,
     out: &mut PyFrame,
 ) -> u64 {
-    let code = field(&scratch.window, place, layout.frame_code);
-    let instr = field(&scratch.window, place, layout.frame_instr);
-    let entry = field(&scratch.window, place, layout.frame_entry_word) >> (layout.frame_entry_shift & 63);
+    let code = scratch.window.word(place, layout.frame_code);
+    let instr = scratch.window.word(place, layout.frame_instr);
+    let entry = scratch.window.word(place, layout.frame_entry_word) >> (layout.frame_entry_shift & 63);
     let known = trusted && out.code == code && out.flags & PyFrame::FAULTED == 0;
     out.instr_bytes = instr.wrapping_sub(code.wrapping_add(layout.code_bytecode as u64)) as i32;
     out.flags = (entry & 1) as u32 * PyFrame::ENTRY;
@@ -247,14 +225,7 @@ fn step<M: UserMemory>(
             out.flags |= PyFrame::FAULTED;
         }
     }
-    field(&scratch.window, place, layout.frame_previous)
-}
-
-/// The word at a byte offset of the frame at `place`. Both are the loader's or ours and never reach past the window, but the verifier must see it.
-#[inline(always)]
-fn field(window: &[u64; FRAME_WINDOW / 8], place: usize, offset: u32) -> u64 {
-    let index = (place + (offset / 8) as usize) & (FRAME_WINDOW / 8 - 1);
-    window[index]
+    scratch.window.word(place, layout.frame_previous)
 }
 
 /// Adds a frame to a stack's hash.
@@ -303,7 +274,7 @@ pub fn walk<M: UserMemory>(
     let mut end = WalkEnd::Complete;
     let mut floor = wish.innermost;
     // The target has run since: what was read then is read anew.
-    scratch.window_len = 0;
+    scratch.window.forget();
     while depth < MAX_DEPTH {
         if address == 0 {
             break;

@@ -6,10 +6,11 @@ use tracer_common::hook::{BlockFrom, SizeFrom, SlowCall};
 use tracer_common::loss::Loss;
 use tracer_common::walk::UserMemory;
 
+use crate::birth::Birth;
 use crate::code;
 use crate::free::{account, take};
-use crate::hit::{Hit, caller};
-use crate::inflight::{self, Birth, Thread};
+use crate::hit::{Caller, Hit, caller};
+use crate::inflight::{self, Thread};
 use crate::loss::lose;
 use crate::maps::{PROCESS, SLOW_CALLS};
 use crate::user_memory::HitMemory;
@@ -77,18 +78,20 @@ pub fn new_pool(hit: &Hit<'_>, register: impl Fn(u8) -> u64) {
     }
     thread.size_bytes = 0;
     thread.old = 0;
-    thread.caller = from;
+    thread.caller = Caller { address: from, slot: hit.sp };
     // SAFETY: the loader wrote the map before the probes were attached, and nobody writes it since.
     let Some(call) = (unsafe { SLOW_CALLS.get(key) }) else { return };
     thread.domain = call.domain as u8;
     if call.size_register < SlowCall::NO_REGISTER {
         thread.size_bytes = register(call.size_register as u8);
     }
-    thread.caller = if call.caller_words < 0 {
-        from.wrapping_add(call.here_delta as i64 as u64)
+    if call.caller_words < 0 {
+        // The function itself asked: at the instruction that its fast path would have been hit at.
+        thread.caller.address = from.wrapping_add(call.here_delta as i64 as u64).wrapping_add(1);
     } else {
-        HitMemory.word(hit.sp.wrapping_add(call.caller_words as u64 * 8)).unwrap_or(from)
-    };
+        let slot = hit.sp.wrapping_add(call.caller_words as u64 * 8);
+        thread.caller = Caller { address: HitMemory.word(slot).unwrap_or(from), slot };
+    }
 }
 
 /// The size of a block from a new pool: what was asked for, if that was known and is of the pool's size class, else the class.

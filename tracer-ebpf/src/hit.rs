@@ -1,5 +1,5 @@
 //! What every hit passes first: is counting on, is it the target's, what does its probe point say. Then it goes to its room; a hit at which a
-//! block is born comes back for its stack.
+//! block is born goes on to the next program.
 
 use core::arch::asm;
 
@@ -12,11 +12,12 @@ use tracer_common::event::EventKind;
 use tracer_common::hook::{CallerFrom, HitKind, Hook, Role};
 use tracer_common::walk::UserMemory;
 
-use crate::inflight::{Birth, Thread};
+use crate::birth::{self, Birth, Registers};
+use crate::inflight::Thread;
 use crate::loss::add;
-use crate::maps::{CONFIG, HITS, HOOKS, NOWHERE, PROCESS};
+use crate::maps::{CONFIG, HITS, HOOKS, PROCESS};
 use crate::user_memory::HitMemory;
-use crate::{alloc, fast, free, inflight, ints, process, resize, stack};
+use crate::{alloc, fast, free, inflight, ints, process, resize};
 
 /// Reads one field of the context, in assembly: LLVM merges reads of different fields, volatile or not, into one read at a computed
 /// offset, which the verifier refuses ("dereference of modified ctx ptr").
@@ -36,9 +37,6 @@ macro_rules! read_field {
         value
     }};
 }
-
-/// `armed` never has this value; see [`NOWHERE`].
-const HAND_OVER: u32 = 0x756e_7368;
 
 /// One hit that counts.
 #[derive(Clone, Copy)]
@@ -94,17 +92,12 @@ pub fn hit<C: EbpfContext>(ctx: &C) {
             None => return,
         },
     };
-    // The stack is walked in one place only, and what differs between the ways that lead here lies in memory: the verifier follows each way for itself
-    // through the whole walk, unless it cannot tell them apart.
-    let thread = core::hint::black_box(thread);
-    let site = stack::site(thread, settings);
-    let birth = thread.birth;
-    if birth.address != 0 {
-        alloc::born(thread, settings, site, birth.address);
-    }
-    if birth.is_int == 1 {
-        ints::count(thread, site.0);
-    }
+    birth::begin(
+        ctx,
+        thread,
+        settings,
+        Registers { ip: hit.ip, sp: hit.stack, rbp: read_field!(regs, rbp), returned: hit.hook.returns == 1 },
+    );
 }
 
 /// The return of an allocating function, or of `PyLong_FromLong`.
@@ -134,10 +127,6 @@ fn returned(hit: &Hit<'_>, role: Role, config: &TraceConfig, result: u64) -> Opt
 fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig) -> Option<Hit<'static>> {
     // SAFETY: `config` is a map value; the field is one aligned word, which may change under us.
     let armed = unsafe { (&raw const config.armed).read_volatile() };
-    if armed == HAND_OVER {
-        // SAFETY: the map is empty, so this returns; it is here for what it makes the kernel do at load time.
-        unsafe { NOWHERE.tail_call(ctx, 0) };
-    }
     if armed != 1 {
         return None;
     }
@@ -165,15 +154,25 @@ pub fn count(kind: HitKind) {
     }
 }
 
-/// Who asked for the memory: an address in the code that did. 0 if the stack's page cannot be read. A return probe replaces a return address only after
-/// the entry's hit (kernel/events/uprobes.c, `handler_chain`).
+/// Who asked for the memory.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// An address behind the instruction that did; 0 if it could not be read.
+    pub address: u64,
+    /// Where on the stack that address lies; 0: the hit is in the very function that asked.
+    pub slot: u64,
+}
+
+/// Who asks for memory at a hit. A return probe replaces a return address only after the entry's hit (kernel/events/uprobes.c, `handler_chain`).
 #[inline(always)]
-pub fn caller(hit: &Hit<'_>) -> u64 {
+pub fn caller(hit: &Hit<'_>) -> Caller {
     if hit.hook.caller_from == CallerFrom::Here as u8 {
-        return hit.ip;
+        return Caller { address: hit.ip.wrapping_add(1), slot: 0 };
     }
     let words = i64::from(hit.hook.caller_words);
-    HitMemory.word(hit.stack.wrapping_add((words * 8) as u64)).unwrap_or(0)
+    let slot = hit.stack.wrapping_add((words * 8) as u64);
+    Caller { address: HitMemory.word(slot).unwrap_or(0), slot }
 }
 
 /// For a process that had not mapped its interpreter when the trace began: the thread state's slot lies in the same file as

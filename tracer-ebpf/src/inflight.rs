@@ -8,25 +8,13 @@ use tracer_common::block::Block;
 use tracer_common::event::StackRecord;
 use tracer_common::hook::Role;
 use tracer_common::loss::Loss;
+use tracer_common::native::Native;
 use tracer_common::walk::Scratch;
 
-use crate::hit::{Hit, caller};
+use crate::birth::Birth;
+use crate::hit::{Caller, Hit, caller};
 use crate::loss::lose;
 use crate::maps::{BLOCKS, EMPTY_THREAD, THREADS};
-
-/// What a stack is walked for.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Birth {
-    /// The address of the block that is born; 0 for a call of `PyLong_FromLong` that allocated nothing.
-    pub address: u64,
-    /// Who asked for it.
-    pub caller: u64,
-    /// Its domain's code.
-    pub domain: u32,
-    /// 1 for a call of `PyLong_FromLong` that allocated nothing.
-    pub is_int: u32,
-}
 
 /// What is remembered per thread. Only the thread's own hits touch it, and a thread is in one hit at a time: it is private without a lock,
 /// unlike per-CPU room, which a preempted hit would share (facts/ebpf.md §2.6).
@@ -34,8 +22,8 @@ pub struct Birth {
 pub struct Thread {
     /// Stack pointer at the entry of the outermost call in flight; 0 when there is none.
     pub sp: u64,
-    /// Which code asked for the memory, by an address in it.
-    pub caller: u64,
+    /// Which code asked for the memory.
+    pub caller: Caller,
     /// Bytes asked for by that call.
     pub size_bytes: u64,
     /// `realloc`: the old block; `posix_memalign`: where the result will be stored.
@@ -60,19 +48,23 @@ pub struct Thread {
     pub int_value: i64,
     /// See `int_sp`.
     pub int_site: u64,
-    /// The return address of that `PyLong_FromLong`.
-    pub int_caller: u64,
+    /// Who called that `PyLong_FromLong`.
+    pub int_caller: Caller,
     /// The block that is about to be inserted.
     pub block: Block,
     /// What the stack is walked for now.
     pub birth: Birth,
-    /// Room for the walk.
+    /// The walk along the C frames.
+    pub native: Native,
+    /// Room for the walk along the Python frames.
     pub scratch: Scratch,
     /// The stack, as it will be sent.
     pub record: StackRecord,
 }
 
-const _: () = assert!(size_of::<Thread>() == 152 + size_of::<Scratch>() + size_of::<StackRecord>());
+const _: () = assert!(
+    size_of::<Thread>() == 176 + size_of::<Native>() + size_of::<Scratch>() + size_of::<StackRecord>()
+);
 
 /// The entry of the current thread, made if need be.
 #[inline(always)]

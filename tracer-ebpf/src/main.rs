@@ -1,5 +1,5 @@
-//! The probes of unshed: entry points only. A hit is checked (`hit`), complete in itself (`fast`) or paired with its return (`inflight`), given its stack
-//! (`stack`) and written into the books (`alloc`, `free`, `resize`, `ints`); all that is lost is counted (`loss`).
+//! The probes of unshed: entry points only. A hit is checked (`hit`), complete in itself (`fast`) or paired with its return (`inflight`). Where a block is born, the next program (`birth`) walks its C frames (`native`), and the one after it its Python
+//! frames (`stack`), which are written into the books (`alloc`, `free`, `resize`, `ints`); all that is lost is counted (`loss`).
 //!
 //! Every entry point returns 0: any other value makes the kernel build a perf sample (kernel/trace/trace_uprobe.c, `__uprobe_perf_func`).
 #![no_std]
@@ -15,6 +15,8 @@ mod alloc;
 mod free;
 mod resize;
 mod ints;
+mod birth;
+mod native;
 mod stack;
 mod user_memory;
 mod process;
@@ -35,6 +37,20 @@ pub fn on_entry(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn on_return(ctx: RetProbeContext) -> u32 {
     hit::hit(&ctx);
+    0
+}
+
+/// The hit at which a block was born goes on here: its C frames.
+#[uprobe]
+pub fn on_native(ctx: ProbeContext) -> u32 {
+    native::walk(&ctx);
+    0
+}
+
+/// And here: its Python frames, and the books.
+#[uprobe]
+pub fn on_books(ctx: ProbeContext) -> u32 {
+    birth::books(&ctx);
     0
 }
 

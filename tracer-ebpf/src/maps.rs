@@ -7,10 +7,13 @@ use tracer_common::block::Block;
 use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::hook::{HitKind, Hook, SlowCall, SlowCallKey};
 use tracer_common::limits::{
-    DEFAULT_BLOCKS, DEFAULT_SITES, MAX_HOOKS, MAX_INT_VALUES, MAX_SLOW_CALLS, MAX_THREADS, RING_BYTES,
+    CHUNK_ROWS, DEFAULT_BLOCKS, DEFAULT_SITES, MAX_HOOKS, MAX_INT_VALUES, MAX_MODULES, MAX_PAGES, MAX_RULES,
+    MAX_SLOW_CALLS, MAX_THREADS, RING_BYTES,
 };
-use tracer_common::loss::ROWS;
+use tracer_common::loss;
+use tracer_common::native::Stage;
 use tracer_common::site::{IntTotals, IntValueKey, SiteTotals};
+use tracer_common::unwind::{Module, Page, Row, Rule, View};
 
 use crate::inflight::Thread;
 
@@ -59,7 +62,7 @@ pub static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
 /// One counter per row of the loss table; added to atomically, so that no CPU's count is lost.
 #[map]
-pub static LOSSES: Array<u64> = Array::with_max_entries(ROWS, 0);
+pub static LOSSES: Array<u64> = Array::with_max_entries(loss::ROWS, 0);
 
 /// Hits while armed, per CPU and [`HitKind`].
 #[map]
@@ -82,7 +85,27 @@ pub static CODE_BITS: Array<u64> = Array::with_max_entries(tracer_common::limits
 pub static SLOW_CALLS: HashMap<SlowCallKey, SlowCall> =
     HashMap::with_max_entries(MAX_SLOW_CALLS, BPF_F_NO_PREALLOC);
 
-/// Always empty. A program with a tail call in it is not given a private stack, which on preemptible kernels from 6.13 on two threads
-/// could share on one CPU (kernel/bpf/verifier.c, `check_max_stack_depth`; facts/ebpf.md §2.6).
+/// The programs that a hit goes through, one calling the next. Written by the loader before anything is attached. A program with a tail call in it is not given a private
+/// stack, which on preemptible kernels from 6.13 on two threads could share on one CPU (kernel/bpf/verifier.c, `check_max_stack_depth`; facts/ebpf.md §2.6).
 #[map]
-pub static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(Stage::COUNT, 0);
+
+/// Which part of `MODULES` is valid. Written by the loader whenever the target's mapped code has changed.
+#[map]
+pub static VIEW: Array<View> = Array::with_max_entries(1, 0);
+
+/// The target's mapped code by address, in two halves, of which one is valid and the other free for the next state.
+#[map]
+pub static MODULES: Array<Module> = Array::with_max_entries(2 * MAX_MODULES, 0);
+
+/// Where each page of code has its unwind rows. What a valid module refers to never changes.
+#[map]
+pub static PAGES: Array<Page> = Array::with_max_entries(MAX_PAGES, 0);
+
+/// Unwind rows. The loader makes room for what the target has mapped, and some more.
+#[map]
+pub static ROWS: Array<[Row; CHUNK_ROWS]> = Array::with_max_entries(1, 0);
+
+/// Unwind rules.
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);

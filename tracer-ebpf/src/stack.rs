@@ -8,21 +8,23 @@ use tracer_common::event::{EventHead, EventKind};
 use tracer_common::frame::{PyFrame, finish, mix};
 use tracer_common::limits::MAX_DEPTH;
 use tracer_common::loss::Loss;
+use tracer_common::native::NativeEnd;
 use tracer_common::site::{OTHER_SITES, SiteTotals};
 use tracer_common::walk::{self, WalkEnd, Walked, Wish};
 
-use crate::inflight::{Birth, Thread};
+use crate::birth::Birth;
+use crate::inflight::Thread;
 use crate::loss::lose;
 use crate::maps::{EMPTY_SITE, PROCESS, RING, SITES};
 use crate::user_memory::HitMemory;
 use crate::{code, process};
 
-/// The site that the current thread stands at, by its Python frames, the native code that asked, and the domain: its id, and its element, which exists if there is
+/// The site that the current thread stands at, by its Python frames, its C frames, and the domain: its id, and its element, which exists if there is
 /// room. Its stack is on its way to the loader.
 #[inline(always)]
 pub fn site(thread: &mut Thread, config: &TraceConfig) -> (u64, Option<*mut SiteTotals>) {
     let Birth { domain, caller, .. } = thread.birth;
-    let walked = walk(thread, config, mix(u64::from(domain), caller));
+    let walked = walk(thread, config, thread.native.hash);
     if config.work & work::SITES == 0 {
         return (OTHER_SITES, None);
     }
@@ -34,7 +36,7 @@ pub fn site(thread: &mut Thread, config: &TraceConfig) -> (u64, Option<*mut Site
     let sent = unsafe { &raw mut (*totals).stack_sent };
     // SAFETY: the pointer is into an element that is never removed; a race sends the stack twice, which is harmless.
     if unsafe { sent.read_volatile() } == 0 {
-        if send(thread, &walked, domain as u8, caller) {
+        if send(thread, &walked, domain, caller.address) {
             // SAFETY: as above.
             unsafe { sent.write_volatile(1) };
             debug!(&(), "site {:x}: {} frames, end {}", walked.id, walked.depth, walked.end as u32);
@@ -93,23 +95,48 @@ fn element(id: u64, domain: u32) -> Option<*mut SiteTotals> {
     Some(totals)
 }
 
-/// Sends the frames through the ring; `false` if it is full.
+/// Sends the frames through the ring, those in C first; `false` if it is full. What has come through is sent again then, which is harmless.
 #[inline(always)]
-fn send(thread: &mut Thread, walked: &Walked, domain: u8, caller: u64) -> bool {
-    let depth = core::hint::black_box(walked.depth);
-    let depth = if depth as usize > MAX_DEPTH { MAX_DEPTH as u32 } else { depth };
+fn send(thread: &mut Thread, walked: &Walked, domain: u32, caller: u64) -> bool {
+    let native = &mut thread.native;
+    if native.end != NativeEnd::Off as u32 {
+        let depth = bounded(native.depth);
+        native.head = EventHead {
+            kind: EventKind::Native as u32,
+            depth,
+            site: walked.id,
+            domain,
+            end: native.end,
+            caller,
+        };
+        if !output((&raw mut native.head).cast(), depth, size_of::<u64>()) {
+            return false;
+        }
+    }
+    let depth = bounded(walked.depth);
     thread.record.head = EventHead {
         kind: EventKind::Stack as u32,
         depth,
         site: walked.id,
-        domain: u32::from(domain),
+        domain,
         end: walked.end as u32,
         caller,
     };
-    let len = size_of::<EventHead>() as u64 + u64::from(depth) * size_of::<PyFrame>() as u64;
-    // SAFETY: the record holds MAX_DEPTH frames and `depth` is at most that; the ring lives as long as the program.
-    let status = unsafe {
-        bpf_ringbuf_output((&raw const RING).cast_mut().cast(), (&raw mut thread.record).cast(), len, 0)
-    };
+    output((&raw mut thread.record).cast(), depth, size_of::<PyFrame>())
+}
+
+/// A depth as the verifier wants it: through memory, and no more than there are.
+#[inline(always)]
+fn bounded(depth: u32) -> u32 {
+    let depth = core::hint::black_box(depth);
+    if depth as usize > MAX_DEPTH { MAX_DEPTH as u32 } else { depth }
+}
+
+/// Sends a head and so many elements of this size that lie behind it.
+#[inline(always)]
+fn output(record: *mut core::ffi::c_void, depth: u32, element: usize) -> bool {
+    let len = size_of::<EventHead>() as u64 + u64::from(depth) * element as u64;
+    // SAFETY: the record holds MAX_DEPTH elements and `depth` is at most that; the ring lives as long as the program.
+    let status = unsafe { bpf_ringbuf_output((&raw const RING).cast_mut().cast(), record, len, 0) };
     status == 0
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+const BPF_MAP_UPDATE_ELEM: i64 = 2;
 const BPF_PROG_LOAD: i64 = 5;
 const BPF_MAP_LOOKUP_BATCH: i64 = 24;
 const BPF_LINK_CREATE: i64 = 28;
@@ -66,6 +67,8 @@ pub struct Loaded {
     pub fd: OwnedFd,
     /// The verifier's statistics ("processed 1234 insns …", "stack depth 48+0").
     pub log: String,
+    /// It calls another program in its place.
+    pub tail_call: bool,
 }
 
 /// Loads a program whose maps and calls are already relocated.
@@ -97,7 +100,7 @@ pub fn load_program(
         ..ProgLoad::default()
     };
     match bpf_fd(BPF_PROG_LOAD, &mut attr) {
-        Ok(fd) => Ok(Loaded { fd, log: text(&log) }),
+        Ok(fd) => Ok(Loaded { fd, log: text(&log), tail_call: insns.iter().any(is_tail_call) }),
         Err(cause) => {
             // Statistics alone do not say why: ask again, with the instructions.
             attr.log_level = 1;
@@ -107,6 +110,11 @@ pub fn load_program(
             Err((cause, log[start..].to_owned()))
         }
     }
+}
+
+/// `BPF_JMP | BPF_CALL` of the helper `bpf_tail_call` (include/uapi/linux/bpf.h).
+fn is_tail_call(insn: &aya_obj::generated::bpf_insn) -> bool {
+    insn.code == 0x85 && insn.src_reg() == 0 && insn.imm == 12
 }
 
 /// The text up to the first NUL.
@@ -159,6 +167,32 @@ pub fn link_uprobe_multi(
         ..LinkCreateUprobeMulti::default()
     };
     bpf_fd(BPF_LINK_CREATE, &mut attr)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapElem {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+const _: () = assert!(size_of::<MapElem>() == 32);
+
+/// Writes an element of a map. `K` and `V` must be the map's own types: the kernel reads as many bytes as the map's elements have.
+///
+/// # Errors
+/// What the kernel says.
+pub fn update_elem<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    let mut attr = MapElem {
+        map_fd: map.as_raw_fd() as u32,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        ..MapElem::default()
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
 #[repr(C)]

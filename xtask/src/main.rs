@@ -1,7 +1,7 @@
 //! Cargo's missing verbs, one file each: `cargo xtask VERB`.
 //!
 //! `setup` and `ebpf` make the build possible, `demo` and `test` are what a fresh machine is for, `tidy` and `verifier`
-//! keep the house, `bench` measures it. stdout is data (reports, tables, paths), stderr is progress.
+//! keep the house, `bench` measures it, `kernels` tries it on others. stdout is data (reports, tables, paths), stderr is progress.
 #![expect(clippy::print_stdout, reason = "the verbs' tables and paths are data for the caller")]
 
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ mod bench;
 mod bpf_build;
 mod demo;
 mod ebpf;
+mod kernels;
 mod product;
 mod python;
 mod run;
@@ -29,7 +30,9 @@ const USAGE: &str = "usage: cargo xtask VERB
   tidy                check the rules of the house
   verifier [--bless]  instructions and stack of each BPF program against the committed budget
   bench [--runs N] [--only WORKLOAD,…] [--quick]
-                      what a trace costs its target, beside other tools, and what a hit costs step by step";
+                      what a trace costs its target, beside other tools, and what a hit costs step by step
+  kernels [--only SERIES,…] [--image FILE]… [--test NAME]… [--quick]
+                      what older and newer kernels say of the BPF programs, and whether a leak is found on them";
 
 fn main() -> ExitCode {
     match verb() {
@@ -53,6 +56,7 @@ fn verb() -> Result<()> {
         "tidy" => tidy::run(&rest),
         "verifier" => verifier::run(&rest),
         "bench" => bench::run(&rest),
+        "kernels" => kernels::run(&rest),
         "help" | "-h" | "--help" => {
             println!("{USAGE}");
             Ok(())

@@ -75,6 +75,14 @@ pub(crate) fn test_tools() -> Result<()> {
     Ok(())
 }
 
+/// What runs other kernels.
+pub(crate) fn emulator() -> Result<()> {
+    if works("qemu-system-x86_64", &["--version"]) {
+        return Ok(());
+    }
+    apt_install("an emulator", &["qemu-system-x86"])
+}
+
 /// What `.ci/run` needs besides.
 fn ci_tools() -> Result<()> {
     test_tools()?;

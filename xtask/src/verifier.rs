@@ -67,6 +67,9 @@ fn parse_line(line: &str) -> Result<Program> {
         serde_json::from_str(line).with_context(|| format!("`unshed verifier` printed no JSON: {line}"))?;
     let field = |name: &str| value.get(name).with_context(|| format!("no `{name}` in {line}"));
     let text = |name| Ok::<_, anyhow::Error>(field(name)?.as_str().context(line.to_owned())?.to_owned());
+    if let Ok(why) = text("refused") {
+        bail!("the kernel refuses {}: {why}", text("program")?);
+    }
     let number = |name| field(name)?.as_u64().with_context(|| format!("`{name}` is no count in {line}"));
     Ok(Program {
         name: text("program")?,
@@ -163,6 +166,12 @@ mod tests {
         assert_eq!(faults(&parse(&large).unwrap(), &budget(900)).len(), 1);
         let tail = large.replace("false", "true");
         assert_eq!(faults(&parse(&tail).unwrap(), &budget(900)).len(), 0);
+    }
+
+    #[test]
+    fn a_refused_program_is_an_error_that_says_why() {
+        let error = parse(r#"{"program":"alloc","refused":"R1 !read_ok"}"#).unwrap_err();
+        assert!(format!("{error:#}").contains("refuses alloc: R1 !read_ok"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use libfuzzer_sys::fuzz_target;
 use tracer_user::report::{Format, Style, archive, write};
 
-const STYLE: Style = Style { color: true, width: 100, top: 10 };
+const STYLE: Style = Style { color: true, width: 100, top: 10, hide_interpreter: true };
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, rest)) = data.split_first() else { return };

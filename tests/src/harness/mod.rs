@@ -1,6 +1,8 @@
 //! Running things: Python programs, the tool, the C compiler; and waiting for them without ever sleeping blindly.
 
+mod addr2line;
 mod extension;
+mod gdb;
 mod lines;
 mod scratch;
 mod target;
@@ -8,7 +10,11 @@ mod traps;
 mod unshed;
 mod wait;
 
-pub use extension::build_extension;
+pub use addr2line::named_by_offset;
+pub use extension::{
+    Build, DebugInfo, Installed, build_extension, build_id, debug_file, install, module_name, whole,
+};
+pub use gdb::{FrameKind, Gdb, GdbFrame, StoppedThread};
 pub use lines::Lines;
 pub use scratch::Scratch;
 pub use target::{Launch, Target, program};

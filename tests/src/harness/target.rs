@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::extension::build_extension;
+use super::extension::{Build, build_extension};
 use super::lines::{Lines, NoLine};
 use super::traps::assert_no_traps;
 use super::wait::{LONG, SHORT, is_alive, signal, wait_exit};
@@ -43,6 +43,7 @@ pub struct Launch<'a> {
     interpreter: &'a Interpreter,
     environment: Vec<(String, String)>,
     options: Vec<String>,
+    build: Build,
 }
 
 impl Launch<'_> {
@@ -60,16 +61,23 @@ impl Launch<'_> {
         self
     }
 
+    /// With its extension built so.
+    #[must_use]
+    pub fn built(mut self, build: Build) -> Self {
+        self.build = build;
+        self
+    }
+
     /// Starts a program and waits until it is ready.
     ///
     /// # Panics
     /// When it does not get ready.
     #[must_use]
     pub fn spawn(self, name: &str, args: &[&str]) -> Target {
-        let Self { interpreter, environment, options } = self;
+        let Self { interpreter, environment, options, build } = self;
         let mut command = Command::new(&interpreter.path);
         clean(&mut command).envs(environment).args(options).arg(program(name)).args(args);
-        if let Some(folder) = extension_of(interpreter, name) {
+        if let Some(folder) = extension_of(interpreter, name, build) {
             command.env("PYTHONPATH", folder);
         }
         let mut target = Target::start(command, name);
@@ -82,7 +90,7 @@ impl Target {
     /// A program under an interpreter, to be started.
     #[must_use]
     pub fn on(interpreter: &Interpreter) -> Launch<'_> {
-        Launch { interpreter, environment: Vec::new(), options: Vec::new() }
+        Launch { interpreter, environment: Vec::new(), options: Vec::new(), build: Build::USUAL }
     }
 
     /// Starts a program with an interpreter and waits until it is ready.
@@ -251,10 +259,10 @@ pub(crate) fn clean(command: &mut Command) -> &mut Command {
 }
 
 /// Builds the extension that a program names in its `# builds: ext/….c` line, if it has one.
-fn extension_of(interpreter: &Interpreter, name: &str) -> Option<PathBuf> {
+fn extension_of(interpreter: &Interpreter, name: &str, build: Build) -> Option<PathBuf> {
     let path = program(name);
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     let source = text.lines().find_map(|line| line.strip_prefix("# builds: ext/"))?;
-    Some(build_extension(interpreter, source))
+    Some(build_extension(interpreter, source, build))
 }

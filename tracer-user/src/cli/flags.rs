@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracer_common::config::work;
 use tracer_common::domain::Domain;
 use tracer_common::limits::{DEFAULT_BLOCKS, DEFAULT_DEPTH, DEFAULT_SITES, MAX_BLOCKS, MAX_DEPTH};
+use tracer_common::native::Mode;
 
 use crate::probe::sites::How;
 
@@ -78,6 +79,9 @@ pub struct Record {
     /// Frames to keep of a stack, innermost first
     #[arg(long, value_name = "N", default_value_t = DEFAULT_DEPTH, value_parser = clap::value_parser!(u32).range(1..=MAX_DEPTH as i64))]
     pub max_depth: u32,
+    /// C frames to keep of a stack: none, those above the interpreter's evaluator (what called the allocator), or all, between the Python frames
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = NativeArg::Leaf)]
+    pub native: NativeArg,
     /// Where to put the traps: on all fast paths (sites), on the allocator functions, or on their entries as it is usually done
     #[arg(long, hide = true, value_enum, default_value_t = HooksArg::Sites)]
     pub hooks: HooksArg,
@@ -97,6 +101,9 @@ pub struct Record {
     /// Report only blocks at least this old at the end: 30s, 5m
     #[arg(long, value_name = "AGE", value_parser = duration)]
     pub older: Option<Duration>,
+    /// Also look for debug information in this folder: .build-id/xx/yyyy.debug, NAME.debug, or modules by name or whole path; again for more folders
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
     /// How the sites are shown
     #[command(flatten)]
     pub view: View,
@@ -111,7 +118,7 @@ pub struct Record {
     pub command: Vec<OsString>,
 }
 
-/// How the sites of a text report are shown.
+/// How the sites are shown.
 #[derive(Clone, Debug, Args)]
 pub struct View {
     /// Sites to print
@@ -120,6 +127,9 @@ pub struct View {
     /// Order of the sites
     #[arg(long, value_enum, default_value_t = SortArg::Worst)]
     pub sort: SortArg,
+    /// Hide the C frames of the interpreter, its standard library and the C library (a capture keeps them)
+    #[arg(long)]
+    pub hide_interpreter: bool,
 }
 
 /// `unshed report`.
@@ -136,6 +146,10 @@ pub struct Report {
     /// Overwrite that file if it exists
     #[arg(long)]
     pub force: bool,
+    /// Name native frames with debug information from this folder: .build-id/xx/yyyy.debug, NAME.debug, or modules by name or whole path; again for
+    /// more folders
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
     /// How the sites are shown
     #[command(flatten)]
     pub view: View,
@@ -174,6 +188,27 @@ pub enum SortArg {
     Blocks,
     /// Growth per second
     Growth,
+}
+
+/// `--native`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NativeArg {
+    /// No C frames
+    Off,
+    /// From the allocation up to the interpreter's evaluator
+    Leaf,
+    /// All, in their order among the Python frames
+    Full,
+}
+
+impl From<NativeArg> for Mode {
+    fn from(arg: NativeArg) -> Self {
+        match arg {
+            NativeArg::Off => Self::Off,
+            NativeArg::Leaf => Self::Leaf,
+            NativeArg::Full => Self::Full,
+        }
+    }
 }
 
 /// `--hooks`.

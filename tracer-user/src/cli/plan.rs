@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracer_common::domain::Domain;
+use tracer_common::native::Mode;
 
 use crate::cli::flags::{Record, Report, SortArg, View, WorkArg};
 use crate::cli::output::Output;
@@ -15,6 +16,7 @@ use crate::probe::forecast::DEFAULT_LIMIT;
 use crate::probe::load::{Limits, ProbeLog};
 use crate::probe::sites::How;
 use crate::report::{Format, Style, archive, write};
+use crate::symbol::rename::Renamer;
 
 /// Columns of a report that goes to no terminal.
 const COLUMNS_OF_A_FILE: usize = 120;
@@ -39,7 +41,12 @@ impl Terminal {
     }
 
     fn style(self, view: &View) -> Style {
-        Style { color: self.color, width: self.columns, top: view.top }
+        Style {
+            color: self.color,
+            width: self.columns,
+            top: view.top,
+            hide_interpreter: view.hide_interpreter,
+        }
     }
 }
 
@@ -89,12 +96,16 @@ pub struct Plan {
     pub limits: Limits,
     /// Frames per stack.
     pub max_depth: u32,
+    /// C frames per stack.
+    pub native: Mode,
     /// Report only blocks at least this old.
     pub older: Option<Duration>,
     /// Order of the sites.
     pub sort: Sort,
     /// How the short report looks.
     pub style: Style,
+    /// Folders with debug files, besides the system's.
+    pub debug_dirs: Vec<PathBuf>,
     /// Messages on stderr.
     pub messages: bool,
     /// A message per probe point as well.
@@ -131,11 +142,13 @@ impl Plan {
             work: flags.work.iter().fold(0, |sum, part| sum | part.bits()),
             empty_probes: flags.work.contains(&WorkArg::Trap),
             perf_events: flags.perf_events,
-            limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites },
+            limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites, rows: 0 },
             max_depth: flags.max_depth,
+            native: flags.native.into(),
             older: flags.older,
             sort: sort(flags.view.sort),
             style: terminal.style(&flags.view),
+            debug_dirs: flags.debug_dir,
             messages: !flags.quiet,
             details: flags.verbose > 0,
             probe_log: if flags.verbose > 1 { ProbeLog::Debug } else { ProbeLog::Off },
@@ -149,6 +162,7 @@ pub struct ReportPlan {
     capture: PathBuf,
     format: Format,
     output: Option<Output>,
+    debug_dirs: Vec<PathBuf>,
     style: Style,
     sort: Sort,
 }
@@ -172,7 +186,14 @@ impl ReportPlan {
             }
             None => None,
         };
-        Ok(Self { capture: flags.file, format, output, style, sort: sort(flags.view.sort) })
+        Ok(Self {
+            capture: flags.file,
+            format,
+            output,
+            debug_dirs: flags.debug_dir,
+            style,
+            sort: sort(flags.view.sort),
+        })
     }
 
     /// Reads the capture and writes the report.
@@ -183,6 +204,9 @@ impl ReportPlan {
         let mut file = std::fs::File::open(&self.capture).context(self.capture.display())?;
         let mut story = archive::read(&mut file).map_err(|error| error.about(self.capture.display()))?;
         story.sort(self.sort);
+        if !self.debug_dirs.is_empty() {
+            Renamer::new(&self.debug_dirs)?.rename(story.sites.iter_mut().map(|site| &mut site.stack));
+        }
         if let Some(output) = &self.output {
             return output.save(&story, &self.style);
         }

@@ -3,8 +3,9 @@
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 use tracer_common::domain::Domain;
-use tracer_common::event::{EventHead, EventKind};
+use tracer_common::event::{EventHead, EventKind, addresses, py_frames};
 use tracer_common::frame::PyFrame;
+use tracer_common::native::NativeEnd;
 use tracer_common::walk::WalkEnd;
 
 use crate::error::{Context, Result};
@@ -25,6 +26,17 @@ pub enum Event {
         /// Innermost first.
         frames: Vec<PyFrame>,
     },
+    /// The C frames of a site whose [`Event::Stack`] comes next.
+    Native {
+        /// The site.
+        site: u64,
+        /// How the walk ended.
+        end: NativeEnd,
+        /// Addresses behind the instructions, innermost first; [`tracer_common::native::EVALUATOR`] may be set.
+        frames: Vec<u64>,
+    },
+    /// A stack went through code of no known module: the target's mapped code has changed, or is made at run time.
+    UnknownCode,
     /// The target replaced its image.
     Exec,
     /// The interpreter began to end.
@@ -35,15 +47,21 @@ impl Event {
     /// Parses a record; `None` for what no probe sends.
     #[must_use]
     pub fn parse(record: &[u8]) -> Option<Self> {
-        let (head, kind, frames) = EventHead::parse(record)?;
+        let (head, kind, body) = EventHead::parse(record)?;
         Some(match kind {
             EventKind::Stack => Self::Stack {
                 site: head.site,
                 domain: u8::try_from(head.domain).ok().and_then(Domain::from_code),
                 end: WalkEnd::from_code(head.end),
                 caller: head.caller,
-                frames: frames.collect(),
+                frames: py_frames(body).collect(),
             },
+            EventKind::Native => Self::Native {
+                site: head.site,
+                end: NativeEnd::from_code(head.end),
+                frames: addresses(body).collect(),
+            },
+            EventKind::UnknownCode => Self::UnknownCode,
             EventKind::Exec => Self::Exec,
             EventKind::Finalize => Self::Finalize,
         })

@@ -10,7 +10,7 @@ use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink,
 
 use crate::error::{Context, Error, Result};
 use crate::kernel;
-use crate::probe::load::{Probes, refused};
+use crate::probe::load::{Probes, STAGES, refused};
 use crate::probe::multi::Programs;
 use crate::probe::sites::Point;
 
@@ -44,6 +44,12 @@ impl Method {
         }
         for returns in [false, true] {
             program(probes, returns)?.load().map_err(|cause| refused(&cause))?;
+        }
+        for (stage, name) in STAGES {
+            let program = named(probes, name)?;
+            program.load().map_err(|cause| refused(&cause))?;
+            let fd = program.fd().context(name)?.try_clone().context(name)?;
+            probes.set_stage(stage, fd.as_fd())?;
         }
         Ok(Self::PerfEvents)
     }
@@ -112,9 +118,13 @@ impl Method {
 
 /// aya's own program for entries or returns.
 fn program(probes: &mut Probes, returns: bool) -> Result<&mut UProbe> {
+    named(probes, if returns { "on_return" } else { "on_entry" })
+}
+
+fn named<'p>(probes: &'p mut Probes, name: &str) -> Result<&'p mut UProbe> {
     probes
         .ebpf()
-        .program_mut(if returns { "on_return" } else { "on_entry" })
+        .program_mut(name)
         .ok_or_else(|| Error::failed("the object has no probe programs"))?
         .try_into()
         .context("the object")

@@ -18,7 +18,7 @@ use crate::target::process::Process;
 use crate::target::python::Python;
 
 /// Maps as small as they go: the doctor only wants to know whether they can be made.
-const SMALL: Limits = Limits { blocks: 1, sites: 1 };
+const SMALL: Limits = Limits { blocks: 1, sites: 1, rows: 0 };
 
 /// The capabilities that tracing needs, by their bit (include/uapi/linux/capability.h).
 const CAPABILITIES: [(u32, &str, &str); 4] = [
@@ -183,25 +183,49 @@ fn plan_words(plan: &HookPlan) -> String {
     format!("{}, {emulated} of them on instructions that the kernel emulates", plan.points.len())
 }
 
-/// What the verifier says of each program, one JSON object a line: `{"program":"on_entry","insns":1234,"stack":"48+0","max_frame":48,"tail_call":true}`.
+/// What the verifier says of each program, one JSON object a line: `{"program":"on_entry","insns":1234,"stack":"48+0","max_frame":48,"tail_call":true}`,
+/// or `{"program":"on_entry","refused":"…"}`. Programs for probe points are loaded as this kernel's traces load them.
 ///
 /// # Errors
-/// When a program does not load.
+/// When the maps cannot be made, or the object cannot be read.
 pub fn verifier_lines() -> Result<String> {
     let probes = Probes::load(SMALL, ProbeLog::Off)?;
+    let attach_type = if multi::supported(&kernel_release()) { TRACE_UPROBE_MULTI } else { 0 };
     let mut lines = String::new();
     for program in multi::program_names()? {
-        let traces = program == "on_entry" || program == "on_return";
-        let on_points = traces || program == "on_count";
-        let loaded = multi::load(&probes, &program, if on_points { TRACE_UPROBE_MULTI } else { 0 })?;
-        let (insns, stack) = figures(&loaded);
-        let max_frame = stack.split('+').filter_map(|frame| frame.parse::<u32>().ok()).max().unwrap_or(0);
-        let _ = writeln!(
-            lines,
-            "{{\"program\":\"{program}\",\"insns\":{insns},\"stack\":\"{stack}\",\"max_frame\":{max_frame},\"tail_call\":{traces}}}"
-        );
+        let on_points = !["on_exec", "on_thread_exit"].contains(&program.as_str());
+        let _ = match multi::load(&probes, &program, if on_points { attach_type } else { 0 }) {
+            Err(error) => writeln!(
+                lines,
+                "{{\"program\":\"{program}\",\"refused\":\"{}\"}}",
+                in_json(&error.to_string())
+            ),
+            Ok(loaded) => {
+                let (insns, stack) = figures(&loaded);
+                let frames = stack.split('+').filter_map(|frame| frame.parse::<u32>().ok());
+                let (max_frame, tail_call) = (frames.max().unwrap_or(0), loaded.tail_call);
+                writeln!(
+                    lines,
+                    "{{\"program\":\"{program}\",\"insns\":{insns},\"stack\":\"{stack}\",\"max_frame\":{max_frame},\"tail_call\":{tail_call}}}"
+                )
+            }
+        };
     }
     Ok(lines)
+}
+
+/// Text as the inside of a JSON string.
+fn in_json(text: &str) -> String {
+    let mut quoted = String::new();
+    for c in text.chars() {
+        match c {
+            '\n' => quoted.push_str("\\n"),
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push(' '),
+            c => quoted.push(c),
+        }
+    }
+    quoted
 }
 
 /// Instructions that the verifier followed, and the frames of the program and its functions in bytes.

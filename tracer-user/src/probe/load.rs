@@ -1,17 +1,25 @@
 //! Object to kernel: maps of the size that was asked for, the configuration, and the programs.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader};
 use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::hook::{Hook, SlowCall, SlowCallKey};
-use tracer_common::limits::{MAX_HOOKS, MAX_SLOW_CALLS};
+use tracer_common::limits::{CHUNK_ROWS, MAX_HOOKS, MAX_SLOW_CALLS};
+use tracer_common::native::Stage;
 use tracer_common::site::{OTHER_SITES, SiteTotals};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel;
 
 /// The probes, built by build.rs.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("UNSHED_PROBES"));
+
+/// The programs that a hit calls, one after the other, and their places in the table of programs.
+pub(crate) const STAGES: [(Stage, &str); Stage::COUNT as usize] =
+    [(Stage::Native, "on_native"), (Stage::Books, "on_books")];
 
 /// Bounds of the kernel's memory.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +28,8 @@ pub struct Limits {
     pub blocks: u32,
     /// Sites.
     pub sites: u32,
+    /// Unwind rows.
+    pub rows: u32,
 }
 
 /// Whether the probes' own debug messages are wanted. Off, the messages are not even in the loaded programs: the level is a
@@ -54,7 +64,7 @@ impl Probes {
         let counters =
             u32::try_from(points).ok().filter(|points| *points < MAX_HOOKS).map(|points| points + 1);
         let counters = counters.ok_or_else(|| too_many(points))?;
-        Self::load_with(Limits { blocks: 1, sites: 1 }, ProbeLog::Off, counters)
+        Self::load_with(Limits { blocks: 1, sites: 1, rows: 0 }, ProbeLog::Off, counters)
     }
 
     fn load_with(limits: Limits, log: ProbeLog, counters: u32) -> Result<Self> {
@@ -67,6 +77,7 @@ impl Probes {
             .map_max_entries("SITES", limits.sites.saturating_add(1))
             .map_max_entries("INTS", limits.sites)
             .map_max_entries("POINT_HITS", counters)
+            .map_max_entries("ROWS", limits.rows.div_ceil(CHUNK_ROWS as u32).max(1))
             .override_global("AYA_LOG_LEVEL", &level, true)
             .load(OBJECT)
             .map_err(|cause| refused(&cause))?;
@@ -106,6 +117,16 @@ impl Probes {
             map.insert(key, call, 0).context("the map of slow calls")?;
         }
         Ok(())
+    }
+
+    /// Makes a loaded program the one that a hit calls at a stage.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn set_stage(&self, stage: Stage, program: BorrowedFd<'_>) -> Result<()> {
+        let map = self.map_data("PROGRAMS").ok_or_else(|| Error::failed("the object has no map PROGRAMS"))?;
+        let fd = program.as_raw_fd() as u32;
+        kernel::update_elem(map.fd().as_fd(), &(stage as u32), &fd).context("the table of programs")
     }
 
     /// Turns counting on or off. Off is final: hits that are under way finish within microseconds.

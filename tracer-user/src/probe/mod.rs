@@ -1,5 +1,5 @@
-//! Into the kernel: what it allows (`doctor`), where a trap is cheapest (`sites`), the object (`load`), the links (`attach`), what a
-//! trap costs here (`calibrate`), how often there will be one (`rate`) and what that would come to (`forecast`). With `drain`, one of the two rooms that may name aya.
+//! Into the kernel: what it allows (`doctor`), where a trap is cheapest (`sites`), the object (`load`), the unwind tables (`unwind`), the links
+//! (`attach`), what a trap costs here (`calibrate`), how often there will be one (`rate`) and what that would come to (`forecast`). With `drain`, one of the two rooms that may name aya.
 
 pub mod attach;
 pub mod calibrate;
@@ -10,3 +10,4 @@ pub mod load;
 pub mod multi;
 pub mod rate;
 pub mod sites;
+pub mod unwind;

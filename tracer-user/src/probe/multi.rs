@@ -12,7 +12,7 @@ use aya_obj::{Object, ProgramSection};
 
 use crate::error::{Context, Error, Result};
 use crate::kernel::{self, Loaded, TRACE_UPROBE_MULTI};
-use crate::probe::load::{OBJECT, Probes, refused};
+use crate::probe::load::{OBJECT, Probes, STAGES, refused};
 
 /// The kernel's release from which a pid filter covers the whole process (6.10, commit 46ba0e49b642); before, it silently covered one thread.
 const FIRST_RELEASE: (u32, u32) = (6, 10);
@@ -72,6 +72,9 @@ pub fn program_names() -> Result<Vec<String>> {
 #[derive(Debug)]
 pub struct Programs {
     hit: Loaded,
+    /// The programs that it calls; the kernel keeps them as long as their table lives, and we as long as this.
+    #[expect(dead_code, reason = "held to be dropped")]
+    stages: Vec<Loaded>,
 }
 
 impl Programs {
@@ -80,7 +83,14 @@ impl Programs {
     /// # Errors
     /// What the verifier says.
     pub fn load(probes: &Probes) -> Result<Self> {
-        Ok(Self { hit: load(probes, "on_entry", TRACE_UPROBE_MULTI)? })
+        let hit = load(probes, "on_entry", TRACE_UPROBE_MULTI)?;
+        let mut stages = Vec::new();
+        for (stage, name) in STAGES {
+            let loaded = load(probes, name, TRACE_UPROBE_MULTI)?;
+            probes.set_stage(stage, loaded.fd.as_fd())?;
+            stages.push(loaded);
+        }
+        Ok(Self { hit, stages })
     }
 
     /// Loads the one that only counts, in its place.
@@ -88,7 +98,7 @@ impl Programs {
     /// # Errors
     /// What the verifier says.
     pub fn load_counting(probes: &Probes) -> Result<Self> {
-        Ok(Self { hit: load(probes, "on_count", TRACE_UPROBE_MULTI)? })
+        Ok(Self { hit: load(probes, "on_count", TRACE_UPROBE_MULTI)?, stages: Vec::new() })
     }
 
     /// Links it to (file offset, cookie) pairs of a file, for one process.

@@ -1,9 +1,11 @@
 //! One made-up recording that has everything a report can say, for the tests of all outputs.
 
-use super::story::{Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount};
+use super::story::{
+    Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount, Unsupported, Unwind,
+};
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
-use crate::symbol::{Frame, FrameKind};
+use crate::symbol::{Frame, FrameKind, FramePlace};
 use tracer_common::loss::Loss;
 
 pub(super) fn story() -> Story {
@@ -13,6 +15,7 @@ pub(super) fn story() -> Story {
             pid: 4711,
             python: "3.11.7".to_owned(),
             executable: "/opt/python/bin/python3.11".to_owned(),
+            interpreter: Some("/opt/python/lib/libpython3.11.so.1.0".to_owned()),
             command: "python3 /app/app.py --port 8000".to_owned(),
             host: "web-3".to_owned(),
         },
@@ -31,6 +34,20 @@ pub(super) fn story() -> Story {
             attach_ms: 7.5,
             detach_ms: 60.25,
         },
+        unwind: Some(Unwind {
+            mode: "leaf".to_owned(),
+            files: 12,
+            rows: 171_003,
+            rules: 512,
+            table_bytes: 712_704,
+            build_ms: 41.5,
+            unsupported: vec![Unsupported {
+                reason: "the CFA is an expression".to_owned(),
+                rows: 3,
+                code_bytes: 96,
+            }],
+            without: Vec::new(),
+        }),
         cost: Cost {
             hits: 3_660_000,
             target_cpu_fraction: 0.309,
@@ -68,11 +85,30 @@ pub(super) fn python(function: &str, file: &str, line: u32) -> Frame {
         line: Some(line),
         module: None,
         inlined: false,
+        place: None,
+        unnamed: None,
     }
 }
 
-fn native(function: &str, file: &str, line: u32, module: &str) -> Frame {
+pub(super) fn native(function: &str, file: &str, line: u32, module: &str) -> Frame {
     Frame { kind: FrameKind::Native, module: Some(module.to_owned()), ..python(function, file, line) }
+}
+
+/// A frame of a stripped library.
+pub(super) fn nameless() -> Frame {
+    let build_id = "6b1c0f2e4d5a69788796a5b4c3d2e1f00f1e2d3c";
+    Frame {
+        file: None,
+        line: None,
+        place: Some(FramePlace {
+            path: "/opt/app/lib/libfast.so".to_owned(),
+            offset: 0x2c3f,
+            vaddr: 0x3c3f,
+            build_id: Some(build_id.to_owned()),
+        }),
+        unnamed: Some(format!("no symbols in libfast.so (build id {build_id})")),
+        ..native("<libfast.so+0x3c3f>", "", 0, "libfast.so")
+    }
 }
 
 fn types(types: &[(&str, u64)]) -> Vec<TypeCount> {
@@ -148,6 +184,8 @@ fn cache() -> Site {
         ints: None,
         stack: vec![
             native("PyUnicode_New", "Objects/unicodeobject.c", 1451, "/opt/python/lib/libpython3.11.so.1.0"),
+            nameless(),
+            nameless(),
             Frame { line: None, ..python("Cache.__setitem__.<locals>.render", "/app/cache.py", 0) },
             python("handler", "/app/app.py", 19),
         ],

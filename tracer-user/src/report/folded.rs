@@ -43,6 +43,8 @@ fn frame(frame: &Frame) -> String {
     let line = frame.line.map(|line| format!(":{line}")).unwrap_or_default();
     match (&frame.file, &frame.module) {
         (Some(file), _) => word(&format!("{} ({file}{line})", frame.function)),
+        // It is called by its module and the address in it.
+        (None, Some(_)) if frame.unnamed.is_some() => word(&frame.function),
         (None, Some(module)) => word(&format!("{} ({module})", frame.function)),
         // In brackets a name cannot be taken for a number at the end of the line.
         (None, None) if frame.function.ends_with(|c: char| c.is_ascii_digit()) => {
@@ -92,10 +94,13 @@ mod tests {
             line: None,
             module: None,
             inlined: false,
+            place: None,
+            unnamed: None,
         };
         assert_eq!(frame(&named("a;b\nc")), "a:b\u{fffd}c");
         assert_eq!(frame(&named("f 12")), "(f 12)");
         assert_eq!(frame(&named(" ")), "?");
         assert_eq!(frame(&named("# f")), "#f");
+        assert_eq!(frame(&fixture::nameless()), "<libfast.so+0x3c3f>");
     }
 }

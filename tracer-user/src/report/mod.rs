@@ -12,8 +12,10 @@ pub mod archive;
 pub mod examination;
 pub mod flame;
 pub mod folded;
+mod hide;
 pub mod json;
 pub mod lines;
+mod own;
 pub mod plain;
 pub mod processes;
 pub mod story;
@@ -79,7 +81,7 @@ impl FromStr for Format {
     }
 }
 
-/// How the text report looks; the other formats have one look.
+/// How a report looks. Colors, width and number of sites are the text report's; the other formats have one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Terminal colors.
@@ -88,6 +90,8 @@ pub struct Style {
     pub width: usize,
     /// Sites shown; 0: all.
     pub top: usize,
+    /// Leave the C frames of the interpreter and the platform out of the stacks; a capture keeps them.
+    pub hide_interpreter: bool,
 }
 
 /// Writes a story in a format.
@@ -96,6 +100,8 @@ pub struct Style {
 /// [`Kind::Failed`] when the writer fails.
 pub fn write(format: Format, story: &Story, style: &Style, out: &mut dyn Write) -> Result<()> {
     let story = finite(story);
+    let hidden = style.hide_interpreter && format != Format::Capture;
+    let story = if hidden { hide::interpreter(&story) } else { story };
     match format {
         Format::Text => text::write(&story, style, out),
         Format::Json => json::write(&story, out),
@@ -154,11 +160,28 @@ mod tests {
         assert!(matches!(finite(&story), Cow::Borrowed(_)));
         story.cost.ns_per_hit = f64::NAN;
         story.sites[0].growth_bytes_per_second = f64::INFINITY;
-        let style = Style { color: false, width: 0, top: 0 };
+        let style = Style { color: false, width: 0, top: 0, hide_interpreter: false };
         let mut bytes = Vec::new();
         write(Format::Capture, &story, &style, &mut bytes).unwrap();
         let read = archive::read(&mut bytes.as_slice()).unwrap();
         assert_eq!((read.cost.ns_per_hit, read.sites[0].growth_bytes_per_second), (0.0, 0.0));
+    }
+
+    #[test]
+    fn frames_are_hidden_from_what_is_shown_and_kept_in_captures() {
+        let holds = |format, hide_interpreter| {
+            let mut bytes = Vec::new();
+            let style = Style { color: false, width: 0, top: 0, hide_interpreter };
+            write(format, &fixture::story(), &style, &mut bytes).unwrap();
+            if format == Format::Capture {
+                return archive::read(&mut bytes.as_slice()).unwrap() == fixture::story();
+            }
+            String::from_utf8(bytes).unwrap().contains("PyUnicode_New")
+        };
+        for format in [Format::Text, Format::Json, Format::Folded, Format::Svg] {
+            assert!(holds(format, false) && !holds(format, true), "{format:?}");
+        }
+        assert!(holds(Format::Capture, false) && holds(Format::Capture, true));
     }
 
     #[test]
@@ -172,7 +195,7 @@ mod tests {
                 Ok(())
             }
         }
-        let style = Style { color: false, width: 80, top: 10 };
+        let style = Style { color: false, width: 80, top: 10, hide_interpreter: false };
         for format in [Format::Text, Format::Json, Format::Folded, Format::Svg, Format::Capture] {
             let error = write(format, &fixture::story(), &style, &mut Full).unwrap_err().to_string();
             assert!(error.starts_with("cannot write the ") && error.contains("no space left"), "{error}");

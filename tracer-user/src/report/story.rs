@@ -22,6 +22,9 @@ pub struct Story {
     pub ended: String,
     /// What was hooked.
     pub hooks: Hooks,
+    /// The tables by which C frames were walked; `None` where none were wanted.
+    #[serde(default)]
+    pub unwind: Option<Unwind>,
     /// What it cost.
     pub cost: Cost,
     /// Sums over everything.
@@ -44,6 +47,9 @@ pub struct Target {
     pub python: String,
     /// Path of the executable, in the target's own mount namespace.
     pub executable: String,
+    /// Path of the file that holds CPython, there: the executable, or a shared library.
+    #[serde(default)]
+    pub interpreter: Option<String>,
     /// Arguments, joined by spaces.
     pub command: String,
     /// Host name.
@@ -76,6 +82,38 @@ pub struct Hooks {
     /// Milliseconds that it took to take them out.
     #[serde(default)]
     pub detach_ms: f64,
+}
+
+/// The tables by which C frames were walked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Unwind {
+    /// `leaf` or `full`.
+    pub mode: String,
+    /// Files with code that have rows.
+    pub files: u64,
+    /// Rows of all files.
+    pub rows: u64,
+    /// Distinct rules.
+    pub rules: u64,
+    /// Bytes of the tables in use; the kernel has room for more.
+    pub table_bytes: u64,
+    /// Milliseconds that making the tables took.
+    pub build_ms: f64,
+    /// Code that its tables describe, but not in a way that is followed here.
+    pub unsupported: Vec<Unsupported>,
+    /// Files that cannot be unwound at all, with the reason.
+    pub without: Vec<String>,
+}
+
+/// Code that cannot be unwound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsupported {
+    /// What is not followed, as a clause.
+    pub reason: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of code.
+    pub code_bytes: u64,
 }
 
 /// What the trace cost the target and the machine.

@@ -1,9 +1,10 @@
 //! What a stranger reads first, at three in the morning: who was traced, whether the figures can be trusted, the answer, then the worst
 //! sites with the leaking line of each.
 
+use std::collections::HashSet;
 use std::io::Write;
 
-use super::lines::{Line, lines};
+use super::lines::{Caller, Line, lines};
 use super::story::{Site, Story};
 use super::{Style, plain, units};
 use crate::error::{Context, Result};
@@ -40,9 +41,10 @@ fn page(story: &Story, style: &Style) -> String {
     worst_lines(&mut page, story, &lines);
     let top = if style.top == 0 { worth.len() } else { style.top.min(worth.len()) };
     page.heading(&format!("Worst sites ({top} of {})", worth.len()));
+    let mut told = HashSet::new();
     for (at, site) in worth.iter().take(top).enumerate() {
         page.blank();
-        site::write(&mut page, at + 1, site, story.totals.live_bytes);
+        site::write(&mut page, at + 1, site, story, &mut told);
     }
     rest(&mut page, story, &worth[top..], worth.len(), quiet.len());
     page.into_text()
@@ -65,21 +67,53 @@ fn worst_lines(page: &mut Page, story: &Story, all: &[Line]) {
             units::rate(line.growth_bytes_per_second),
         );
         let function = line.function.as_deref().unwrap_or("[no frames]");
-        let number = line.line.map(|line| format!(":{line}")).unwrap_or_default();
-        let taken = 9 + plain::columns(&figures) + plain::columns(function) + 2 + number.len();
-        let file =
-            plain::shorten_path(line.file.as_deref().unwrap_or_default(), page.width.saturating_sub(taken));
+        let taken = 9 + plain::columns(&figures) + plain::columns(function) + 2;
+        let place = place_of(line, page.width.saturating_sub(taken));
         let verdict = format!("{word:<9}");
         page.line(&[
             (ink, &verdict),
             (Ink::Plain, &figures),
             (Ink::Strong, function),
             (Ink::Plain, "  "),
-            (Ink::Plain, &file),
-            (Ink::Plain, &number),
+            (Ink::Plain, &place),
         ]);
+        if let Some(caller) = line.callers.first() {
+            called_from(page, caller, line, 9 + plain::columns(&figures));
+        }
     }
     page.blank();
+}
+
+/// Where a line is, in at most `room` columns if its path can be cut so far; code without a source file is somewhere in its module.
+fn place_of(line: &Line, room: usize) -> String {
+    let number = line.line.map(|line| format!(":{line}")).unwrap_or_default();
+    match (&line.file, &line.module) {
+        (None, Some(module)) => format!("[{}]", plain::shorten_path(module, room.saturating_sub(2))),
+        (file, _) => {
+            let room = room.saturating_sub(number.len());
+            format!("{}{number}", plain::shorten_path(file.as_deref().unwrap_or_default(), room))
+        }
+    }
+}
+
+/// Who called a line of C code most, in terms of what lives, and for how much of it.
+fn called_from(page: &mut Page, caller: &Caller, line: &Line, indent: usize) {
+    let share = if caller.live_bytes == line.live_bytes {
+        String::new()
+    } else {
+        format!(" ({} of it)", units::share(caller.live_bytes, line.live_bytes))
+    };
+    let number = caller.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let text = format!("called from {}  ", caller.function);
+    let taken = plain::columns(&text) + number.len() + share.len();
+    let path = caller.file.as_deref().unwrap_or_default();
+    // Names are not cut: a long one begins further to the left.
+    let shortest = plain::columns(&plain::shorten_path(path, 0));
+    let indent =
+        if page.width == 0 { indent } else { indent.min(page.width.saturating_sub(taken + shortest)) };
+    let text = format!("{}{text}", " ".repeat(indent));
+    let file = plain::shorten_path(path, page.width.saturating_sub(taken + indent));
+    page.line(&[(Ink::Plain, &text), (Ink::Plain, &file), (Ink::Plain, &number), (Ink::Plain, &share)]);
 }
 
 /// One line for what `--top` hides and one for the sites that keep nothing.

@@ -5,14 +5,16 @@ use std::time::{Instant, SystemTime};
 use tracer_common::config::{ProcessState, TraceConfig, work};
 use tracer_common::domain::Domain;
 use tracer_common::hook::Hook;
+use tracer_common::native::Mode;
 
 use crate::cli::plan::Plan;
 use crate::error::{Error, Kind, Result};
 use crate::probe::attach::{Links, Method};
 use crate::probe::calibrate::TrapCost;
-use crate::probe::load::Probes;
+use crate::probe::load::{Limits, Probes};
 use crate::probe::sites::{self, HookPlan, Wish};
 use crate::probe::{calibrate, doctor, multi};
+use crate::session::code::Code;
 use crate::session::subject::Subject;
 use crate::session::{Armed, price};
 use crate::target::image::Image;
@@ -38,6 +40,8 @@ pub(super) struct Hooked {
     pub(super) trap: TrapCost,
     /// What was hooked.
     pub(super) hooks: HookPlan,
+    /// The target's code; `None` where no C frames are wanted.
+    pub(super) code: Option<Code>,
     /// Milliseconds that it took to put the traps in.
     pub(super) attach_ms: f64,
 }
@@ -55,7 +59,12 @@ impl Hooked {
             .next("frees that pass unseen invent leaks; trace what can be seen with --incomplete"));
         }
         price::check(plan, subject, &hooks)?;
-        let mut probes = Probes::load(plan.limits, plan.probe_log)?;
+        let mut code = if plan.native == Mode::Off { None } else { Some(Code::read(subject)?) };
+        let rows = code.as_mut().map_or(0, Code::room_for_rows);
+        let mut probes = Probes::load(Limits { rows, ..plan.limits }, plan.probe_log)?;
+        if let Some(code) = &mut code {
+            code.write(&mut probes)?;
+        }
         probes.configure(configuration(plan, subject, &hooks), process_state(subject))?;
         let meanings: Vec<Hook> = hooks.points.iter().map(|point| point.hook).collect();
         probes.set_hooks(&meanings, &hooks.slow_calls)?;
@@ -71,7 +80,7 @@ impl Hooked {
         let attach_ms = begin.elapsed().as_secs_f64() * 1e3;
         // The pid was resolved again when the links were made: it must still be the process that was looked into.
         subject.check()?;
-        Ok(Self { probes, method, links, trap, hooks, attach_ms })
+        Ok(Self { probes, method, links, trap, hooks, code, attach_ms })
     }
 
     /// Begins to count.
@@ -128,7 +137,7 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
         ns_tgid: subject.process.namespace_pid(),
         pool_bytes: subject.layout.pools.pool_size as u32,
         work: plan.work | remember,
-        reserved: 0,
+        native: plan.native as u32,
         layout: subject.layout.walk,
     }
 }
@@ -136,5 +145,5 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
 /// A program that has not mapped its interpreter yet has no thread state slot: the first hit finds it.
 fn process_state(subject: &Subject) -> ProcessState {
     let known = if subject.is_fresh() { None } else { subject.python.tstate_slot() };
-    ProcessState { tstate_slot: known.unwrap_or(0), kernel_tgid: 0, code_epoch: 1 }
+    ProcessState { tstate_slot: known.unwrap_or(0), kernel_tgid: 0, code_epoch: 1, ..ProcessState::default() }
 }

@@ -20,6 +20,7 @@ use crate::report::story::{Cost, Story};
 use crate::report::{self, Format};
 
 mod check;
+mod code;
 mod hooked;
 mod launch;
 mod meter;
@@ -193,7 +194,7 @@ impl<'p> Recording<'p> {
         Ok(Self {
             plan,
             ring,
-            names: Names::new(subject),
+            names: Names::new(subject, &plan.debug_dirs)?,
             histories: Histories::default(),
             messages,
             meter: Meter::idle(),
@@ -222,14 +223,14 @@ impl<'p> Recording<'p> {
                 () = signals.any() => return Ok(Ended::Interrupted),
                 ready = self.ring.ready() => {
                     ready?;
-                    if let Some(ended) = self.read_ring() {
+                    if let Some(ended) = self.read_ring(subject, hooked)? {
                         return Ok(ended);
                     }
                 }
                 ended = target.readable() => {
                     ended.context("the target's descriptor")?.retain_ready();
                     // Its last words may still be in the ring.
-                    return Ok(self.read_ring().unwrap_or(Ended::Gone));
+                    return Ok(self.read_ring(subject, hooked)?.unwrap_or(Ended::Gone));
                 }
                 () = sleep_until(deadline.into()) => return Ok(Ended::TimeUp),
                 _ = ticks.tick() => self.tick(subject, hooked, armed)?,
@@ -245,15 +246,25 @@ impl<'p> Recording<'p> {
     }
 
     /// Reads what the ring holds: names at once, and the target's own milestones.
-    fn read_ring(&mut self) -> Option<Ended> {
+    fn read_ring(&mut self, subject: &Subject, hooked: &mut Hooked) -> Result<Option<Ended>> {
         let mut ended = None;
+        let mut refreshed = Ok(());
         let names = &mut self.names;
+        let Hooked { probes, code, .. } = hooked;
         self.ring.drain(|event| match event {
-            Event::Stack { site, end, caller, frames, .. } => names.learn(site, end, caller, &frames),
+            Event::Native { site, end, frames } => {
+                names.learn_native(site, end, frames, |address| code.as_ref()?.place(address));
+            }
+            Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
+            Event::UnknownCode => {
+                if let (Some(code), Ok(())) = (code.as_mut(), &refreshed) {
+                    refreshed = code.refresh(subject, probes, true);
+                }
+            }
             Event::Exec => ended = Some(Ended::Exec),
             Event::Finalize => ended = Some(Ended::Finalizing),
         });
-        ended
+        refreshed.map(|()| ended)
     }
 
     fn tick(&mut self, subject: &Subject, hooked: &mut Hooked, armed: Armed) -> Result<()> {
@@ -262,6 +273,9 @@ impl<'p> Recording<'p> {
         }
         self.histories.observe(&self.moment(&hooked.probes, armed.instant.elapsed().as_secs_f64())?);
         self.meter.tick(&hooked.method, &mut hooked.probes);
+        if let Some(code) = &mut hooked.code {
+            code.refresh(subject, &mut hooked.probes, false)?;
+        }
         if let Some(check) = &mut self.check {
             let refused = check.tick(subject, &mut hooked.probes, armed.instant.elapsed());
             self.accept(refused)?;
@@ -289,13 +303,16 @@ impl<'p> Recording<'p> {
     }
 
     /// Takes the traps out, reads the books and joins everything into a story.
-    fn finish(mut self, subject: &Subject, hooked: Hooked, armed: Armed, closed: Closed) -> Result<Story> {
+    fn finish(
+        mut self,
+        subject: &Subject,
+        mut hooked: Hooked,
+        armed: Armed,
+        closed: Closed,
+    ) -> Result<Story> {
         // The ring is read to its end: a stack may have come after the last wake-up.
-        self.read_ring();
-        if closed.ended == Ended::Exec {
-            self.names.image_replaced();
-        }
-        let Hooked { mut probes, method, links, trap, hooks, attach_ms } = hooked;
+        self.read_ring(subject, &mut hooked)?;
+        let Hooked { mut probes, method, links, trap, hooks, code, attach_ms } = hooked;
         self.meter.stop(&method, &mut probes);
         // An interpreter that is ending frees what is to be looked at: then it is read first, and the traps wait.
         let mut links = Some(links);
@@ -333,6 +350,7 @@ impl<'p> Recording<'p> {
             times_ms: (attach_ms, detach_ms),
             cost,
             names: &names,
+            code: code.as_ref(),
         };
         Ok(story::tell(&frame, &books, facts, types))
     }

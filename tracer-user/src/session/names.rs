@@ -1,15 +1,21 @@
 //! The names of stacks, read when a stack is first seen, while its code objects live.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use tracer_common::frame::PyFrame;
+use tracer_common::native::{EVALUATOR, NativeEnd};
 use tracer_common::walk::WalkEnd;
 
+use crate::error::Result;
 use crate::session::subject::Subject;
 use crate::symbol::Frame;
 use crate::symbol::code::CodeNames;
-use crate::symbol::native::{NativeFrames, NativeNames};
+use crate::symbol::debug_files::DebugFiles;
+use crate::symbol::native::{NativeFrames, NativeNames, Options};
+use crate::symbol::splice::{self, Mark, Misfit, Piece, Spliced, Walks};
 use crate::target::memory::Memory;
+use crate::target::modules::Place;
 
 /// A named stack.
 #[derive(Clone, Debug, Default)]
@@ -20,12 +26,22 @@ pub(super) struct NamedStack {
     pub(super) note: Option<String>,
 }
 
-/// A stack whose native part is still being named.
+/// The C frames of a stack, still being named.
+#[derive(Default)]
+struct Native {
+    /// For each frame the key of its names, with the mark of the evaluator's frames.
+    frames: Vec<u64>,
+    end: Option<NativeEnd>,
+}
+
+/// A stack.
 struct Stack {
-    caller: u64,
-    /// Indices into the table of Python frames: a program has far fewer frames than stacks.
+    native: Native,
+    /// Places in the table of Python frames: a program has far fewer frames than stacks.
     frames: Vec<u32>,
-    note: Option<&'static str>,
+    /// For each of them how it was called.
+    marks: Vec<Mark>,
+    end: WalkEnd,
 }
 
 /// The Python frames seen so far, each named once.
@@ -33,10 +49,19 @@ struct Frames {
     code: CodeNames<Memory>,
     by_place: HashMap<(u64, u64, i32), u32>,
     named: Vec<Frame>,
+    /// For each named frame: whether it stands where a generator waits.
+    suspended: Vec<bool>,
     gone: u64,
 }
 
 impl Frames {
+    /// The index of a frame, and how it was called.
+    fn placed(&mut self, frame: &PyFrame) -> (u32, Mark) {
+        let index = self.index(frame);
+        let suspended = self.suspended.get(index as usize).copied().unwrap_or(false);
+        (index, Mark::of(frame.flags & PyFrame::ENTRY != 0, suspended))
+    }
+
     /// The index of a frame, which is named now if it is new.
     fn index(&mut self, frame: &PyFrame) -> u32 {
         let place = (frame.code, frame.fingerprint, frame.instr_bytes);
@@ -46,6 +71,7 @@ impl Frames {
         let named = self.code.name(frame);
         let index = self.named.len() as u32;
         self.named.push(named.frame);
+        self.suspended.push(named.suspended);
         self.gone += u64::from(named.gone);
         // A frame that could not be read then may be readable at its next sight.
         if frame.flags & PyFrame::FAULTED == 0 {
@@ -59,44 +85,62 @@ impl Frames {
 pub(super) struct Names {
     frames: Frames,
     native: NativeNames,
+    /// C frames whose site's Python frames come next.
+    pending: Option<(u64, Native)>,
     stacks: HashMap<u64, Stack>,
 }
 
 impl Names {
-    pub(super) fn new(subject: &Subject) -> Self {
-        let memory = Memory::new(subject.process.pid());
-        Self {
+    /// Ready to name; debug files are also looked for in some folders.
+    pub(super) fn new(subject: &Subject, debug_dirs: &[PathBuf]) -> Result<Self> {
+        let pid = subject.process.pid();
+        let memory = Memory::new(pid);
+        let debug_files = DebugFiles::of_process(pid, debug_dirs)?;
+        Ok(Self {
             frames: Frames {
                 code: CodeNames::new(memory, subject.layout),
                 by_place: HashMap::new(),
                 named: Vec::new(),
+                suspended: Vec::new(),
                 gone: 0,
             },
-            native: NativeNames::start(subject.process.pid()),
+            native: NativeNames::start(Options { debug_files }),
+            pending: None,
             stacks: HashMap::new(),
-        }
+        })
     }
 
-    /// Names a stack's Python frames at once, because code objects die, and asks for the native code that wanted the memory.
-    pub(super) fn learn(&mut self, site: u64, end: WalkEnd, caller: u64, frames: &[PyFrame]) {
-        let note = match end {
-            WalkEnd::Complete => None,
-            WalkEnd::Truncated => Some("deeper than --max-depth: the outer frames are missing"),
-            WalkEnd::Fault => Some("a frame could not be read: the outer frames are missing"),
-            WalkEnd::NoThreadState => {
-                Some("no Python frames: the thread did not hold the GIL or ran no Python code")
+    /// Takes the C frames of a site, whose Python frames come next, and asks for their names. `place` says what is mapped at an address.
+    pub(super) fn learn_native(
+        &mut self,
+        site: u64,
+        end: NativeEnd,
+        frames: Vec<u64>,
+        place: impl Fn(u64) -> Option<Place>,
+    ) {
+        let mut native = Native { frames, end: Some(end) };
+        for frame in &mut native.frames {
+            let (address, mark) = (*frame & !EVALUATOR, *frame & EVALUATOR);
+            // The evaluator's own frames are folded away.
+            if mark == 0 {
+                *frame = self.ask(address, &place);
             }
-        };
-        if caller != 0 {
-            self.native.ask(caller);
         }
-        let frames = frames.iter().map(|frame| self.frames.index(frame)).collect();
-        self.stacks.insert(site, Stack { caller, frames, note });
+        self.pending = Some((site, native));
     }
 
-    /// The target's image was replaced.
-    pub(super) fn image_replaced(&self) {
-        self.native.image_replaced();
+    /// Asks for the frames of a call by the address behind it, which may be the first of the next file.
+    fn ask(&mut self, address: u64, place: impl Fn(u64) -> Option<Place>) -> u64 {
+        let call = place(address.wrapping_sub(1));
+        let place = call.map(|call| Place { offset: call.offset + 1, vaddr: call.vaddr + 1, ..call });
+        self.native.ask(address, place)
+    }
+
+    /// Names a stack's Python frames at once, because code objects die.
+    pub(super) fn learn(&mut self, site: u64, end: WalkEnd, frames: &[PyFrame]) {
+        let native = self.pending.take().filter(|(of, _)| *of == site).map(|(_, native)| native);
+        let (frames, marks) = frames.iter().map(|frame| self.frames.placed(frame)).unzip();
+        self.stacks.insert(site, Stack { native: native.unwrap_or_default(), frames, marks, end });
     }
 
     /// Waits for the names that are still being looked up.
@@ -126,8 +170,54 @@ impl StackNames {
             let note = "its frames never came through the ring".to_owned();
             return NamedStack { frames: Vec::new(), note: Some(note) };
         };
-        let mut frames = self.native.get(&stack.caller).cloned().unwrap_or_default();
-        frames.extend(stack.frames.iter().filter_map(|&index| self.python.get(index as usize).cloned()));
-        NamedStack { frames, note: stack.note.map(str::to_owned) }
+        let walks = Walks {
+            native: &stack.native.frames,
+            native_end: splice_end(stack.native.end),
+            python: &stack.marks,
+            python_whole: stack.end == WalkEnd::Complete,
+        };
+        let Spliced { order, misfit } = splice::splice(&walks);
+        let mut frames = Vec::with_capacity(order.len());
+        for piece in order {
+            match piece {
+                Piece::Native(at) => {
+                    let names = stack.native.frames.get(at).and_then(|key| self.native.get(key));
+                    frames.extend(names.into_iter().flatten().cloned());
+                }
+                Piece::Python(at) => {
+                    let index = stack.frames.get(at).copied().unwrap_or(u32::MAX);
+                    frames.extend(self.python.get(index as usize).cloned());
+                }
+            }
+        }
+        NamedStack { frames, note: note(stack, misfit) }
     }
+}
+
+/// The end of a native walk as the splice needs it.
+const fn splice_end(end: Option<NativeEnd>) -> splice::NativeEnd {
+    match end {
+        Some(NativeEnd::Outermost) => splice::NativeEnd::Whole,
+        None | Some(NativeEnd::Off | NativeEnd::Evaluator) => splice::NativeEnd::Leaf,
+        Some(_) => splice::NativeEnd::Cut,
+    }
+}
+
+/// Why a stack is not whole, in sentences.
+fn note(stack: &Stack, misfit: Option<Misfit>) -> Option<String> {
+    let python = match stack.end {
+        WalkEnd::Complete => None,
+        WalkEnd::Truncated => Some("deeper than --max-depth: the outer frames are missing"),
+        WalkEnd::Fault => Some("a frame could not be read: the outer frames are missing"),
+        WalkEnd::NoThreadState => {
+            Some("no Python frames: the thread did not hold the GIL or ran no Python code")
+        }
+    };
+    let reason = stack.native.end.and_then(NativeEnd::reason);
+    let native = misfit.map(|misfit| match reason {
+        Some(reason) => format!("{} ({reason})", misfit.sentence()),
+        None => misfit.sentence().to_owned(),
+    });
+    let sentences: Vec<String> = python.map(str::to_owned).into_iter().chain(native).collect();
+    (!sentences.is_empty()).then(|| sentences.join("; "))
 }

@@ -4,15 +4,19 @@ use std::collections::HashMap;
 use std::time::UNIX_EPOCH;
 
 use tracer_common::loss::Loss;
+use tracer_common::native::Mode;
 
 use crate::cli::plan::Plan;
 use crate::heap::balance::Verdict;
 use crate::heap::books::{self, IntFacts, Older, SiteFacts};
 use crate::heap::history::Histories;
 use crate::heap::snapshot::Books;
-use crate::report::story::{Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount};
+use crate::report::story::{
+    Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount, Unsupported, Unwind,
+};
 use crate::report::units;
 use crate::session::check::Check;
+use crate::session::code::Code;
 use crate::session::names::{NamedStack, StackNames};
 use crate::session::subject::Subject;
 use crate::session::{Armed, Closed};
@@ -95,6 +99,7 @@ pub(super) struct Frame<'a> {
     pub(super) times_ms: (f64, f64),
     pub(super) cost: Cost,
     pub(super) names: &'a StackNames,
+    pub(super) code: Option<&'a Code>,
 }
 
 /// The story.
@@ -113,6 +118,7 @@ pub(super) fn tell(
             pid: subject.process.pid(),
             python: subject.python.version.to_string(),
             executable: subject.process.exe().display().to_string(),
+            interpreter: Some(subject.python.image.path.display().to_string()),
             command: subject.process.command().join(" "),
             host: hostname(),
         },
@@ -121,6 +127,7 @@ pub(super) fn tell(
         started_unix_ms: armed.wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
         ended: closed.ended.words().to_owned(),
         hooks: told(frame),
+        unwind: frame.code.map(|code| unwind(frame.plan, code)),
         cost: frame.cost.clone(),
         totals: totals(books, &sites, armed, closed),
         notes: notes(frame),
@@ -149,6 +156,27 @@ fn told(frame: &Frame<'_>) -> Hooks {
         checked,
         attach_ms: times_ms.0,
         detach_ms: times_ms.1,
+    }
+}
+
+/// The tables by which C frames were walked.
+fn unwind(plan: &Plan, code: &Code) -> Unwind {
+    let (facts, build_ms) = code.facts();
+    let unsupported = facts.lacks.iter().map(|(lack, tally)| Unsupported {
+        reason: lack.to_string(),
+        rows: tally.rows,
+        code_bytes: tally.bytes,
+    });
+    let without = facts.without.iter().map(|(path, why)| format!("{}: {why}", path.display()));
+    Unwind {
+        mode: if plan.native == Mode::Full { "full" } else { "leaf" }.to_owned(),
+        files: facts.files as u64,
+        rows: facts.rows as u64,
+        rules: facts.rules as u64,
+        table_bytes: facts.bytes as u64,
+        build_ms,
+        unsupported: unsupported.collect(),
+        without: without.collect(),
     }
 }
 

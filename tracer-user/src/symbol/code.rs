@@ -37,6 +37,8 @@ pub struct Named {
     pub frame: Frame,
     /// The code object had died before its names could be read.
     pub gone: bool,
+    /// The frame stands at the instruction that suspends a generator: no evaluator runs it.
+    pub suspended: bool,
 }
 
 /// What is kept of a code object.
@@ -80,17 +82,27 @@ impl<M: Bytes> CodeNames<M> {
         let faulted = frame.flags & PyFrame::FAULTED != 0;
         let key = if faulted { self.fingerprint(frame.code).ok() } else { Some(frame.fingerprint) };
         let Some(key) = key.map(|print| (frame.code, print)) else { return gone() };
+        let suspended = self.is_yield(frame);
         if let Some(code) = self.known.get(&key) {
-            return code.named(frame.instr_bytes);
+            return code.named(frame.instr_bytes, suspended);
         }
         let Ok(code) = self.read(key) else { return gone() };
-        let named = code.named(frame.instr_bytes);
+        let named = code.named(frame.instr_bytes, suspended);
         let bytes = code.bytes();
         if self.kept_bytes.saturating_add(bytes) <= CACHE_LIMIT {
             self.kept_bytes += bytes;
             self.known.insert(key, code);
         }
         named
+    }
+
+    /// Whether a frame's instruction is the one that suspends a generator. What cannot be read is not.
+    fn is_yield(&self, frame: &PyFrame) -> bool {
+        let at = frame.code.checked_add(u64::from(self.walk.code_bytecode));
+        let at = at.and_then(|begin| begin.checked_add_signed(i64::from(frame.instr_bytes)));
+        let mut opcode = [0];
+        at.is_some_and(|at| self.memory.read(at, &mut opcode).is_ok())
+            && opcode[0] == self.objects.opcode_yield_value
     }
 
     /// Reads a code object, and makes sure that it was the wanted one before and after.
@@ -148,7 +160,7 @@ impl<M: Bytes> CodeNames<M> {
 }
 
 impl Code {
-    fn named(&self, instr_bytes: i32) -> Named {
+    fn named(&self, instr_bytes: i32, suspended: bool) -> Named {
         let frame = Frame {
             kind: FrameKind::Python,
             function: self.function.clone(),
@@ -159,8 +171,10 @@ impl Code {
                 .or_else(|| (!self.table.is_empty()).then_some(self.first_line)),
             module: None,
             inlined: false,
+            place: None,
+            unnamed: None,
         };
-        Named { frame, gone: false }
+        Named { frame, gone: false, suspended }
     }
 
     /// Bytes that keeping it takes, about.
@@ -177,8 +191,10 @@ fn gone() -> Named {
         line: None,
         module: None,
         inlined: false,
+        place: None,
+        unnamed: None,
     };
-    Named { frame, gone: true }
+    Named { frame, gone: true, suspended: false }
 }
 
 /// The text of a `str` object, at most `limit` characters. Characters that no string can hold become U+FFFD.

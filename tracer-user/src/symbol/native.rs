@@ -1,63 +1,100 @@
-//! Names for machine code, the one door to blazesym: function, file, line and inlined callees of an address in the target.
+//! Names for machine code, the one door to blazesym: function, file, line and inlined callees of a place in a file.
+//!
+//! Files are asked, not processes: a file that is held open gives its names after the process has unmapped it, has replaced it on disk, or has ended,
+//! and in whatever mount namespace it lies.
 //!
 //! Reading debug information takes milliseconds, sometimes hundreds of them; code objects die in the meantime, and the ring of new stacks
 //! overflows. So it happens in a thread of its own, which is asked as addresses come and gives all its answers at the end.
 
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use blazesym::Pid;
-use blazesym::symbolize::source::{Process, Source};
-use blazesym::symbolize::{CodeInfo, Input, Reason, Sym, Symbolized, Symbolizer};
+use self::namer::Namer;
+use crate::symbol::Frame;
+use crate::symbol::debug_files::DebugFiles;
+use crate::target::modules::{Identity, Place};
 
-use crate::symbol::{Frame, FrameKind};
+pub(in crate::symbol) mod exported;
+pub(in crate::symbol) mod frames;
+pub(in crate::symbol) mod namer;
+pub(in crate::symbol) mod opened;
+#[cfg(test)]
+mod tests;
 
-/// Addresses that are named; a program has a few thousand callers of its allocators.
+/// Addresses that are named; a large program has some ten thousand calls on the ways to its allocators.
 const LIMIT: usize = 1 << 16;
+/// Keys of addresses at which several files have been; no address of a process is so high (`TASK_SIZE_MAX` of x86-64 is 2^56 at most).
+const SECOND_FILE: u64 = 1 << 62;
 
-/// Frames by the return address that they stand for, innermost first.
+/// Frames by the address that they stand for, innermost first; the frames of inlined functions come before the one that holds their code.
 pub type NativeFrames = HashMap<u64, Vec<Frame>>;
 
-/// Names of one process's machine code, in the making.
+/// Where names are looked for.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Where detached debug information may be.
+    pub debug_files: DebugFiles,
+}
+
+/// Names of a process's machine code, in the making.
+#[derive(Debug)]
 pub struct NativeNames {
-    questions: Sender<u64>,
-    asked: HashSet<u64>,
-    stale: Arc<AtomicBool>,
+    questions: Sender<Question>,
+    /// By address: the file, and its own address there, that has been asked for; more than one only where code was unmapped and other code mapped.
+    asked: HashMap<u64, Vec<Asked>>,
+    keys: usize,
     worker: JoinHandle<NativeFrames>,
 }
 
+/// What tells apart what has been asked for at one address.
+#[derive(Debug)]
+struct Asked {
+    place: Option<(Identity, u64)>,
+    key: u64,
+}
+
+/// Which frames to make.
+#[derive(Debug)]
+struct Question {
+    key: u64,
+    address: u64,
+    place: Option<Place>,
+}
+
 impl NativeNames {
-    /// Names for a process, by its id in our own PID namespace; its files are opened through `/proc/PID/map_files`, so that containers and
-    /// deleted files are no obstacle.
+    /// Starts the thread.
     #[must_use]
-    pub fn start(pid: u32) -> Self {
+    pub fn start(options: Options) -> Self {
         let (questions, incoming) = channel();
-        let stale = Arc::new(AtomicBool::new(false));
-        let watched = Arc::clone(&stale);
         let worker = std::thread::spawn(move || {
             // The reader of the ring must not wait for a processor because of this. Linux has a nice value per thread.
             // SAFETY: takes integers only; 0 is the calling thread.
             unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
-            Namer::new(pid).answer(&incoming, &watched)
+            answer(Namer::new(options.debug_files), &incoming)
         });
-        Self { questions, asked: HashSet::new(), stale, worker }
+        Self { questions, asked: HashMap::new(), keys: 0, worker }
     }
 
-    /// Asks for the frames at a return address.
-    pub fn ask(&mut self, return_address: u64) {
-        if self.asked.len() < LIMIT && self.asked.insert(return_address) {
-            // A worker that is gone has answered nothing; that is seen at the end.
-            let _ = self.questions.send(return_address);
+    /// Asks for the frames of a call, by the address *behind* it, and what was mapped there when it was made; `None`: code of no file. What is asked
+    /// stays valid whatever the process does next.
+    ///
+    /// Returns the key of the answer among [`NativeFrames`]: the address itself, unless another file's code was at this address before. Beyond
+    /// 65,536 questions there is no answer.
+    pub fn ask(&mut self, address: u64, place: Option<Place>) -> u64 {
+        let of = place.as_ref().map(|place| (place.file.identity(), place.vaddr));
+        let known = self.asked.get(&address).map(Vec::as_slice).unwrap_or_default();
+        if let Some(asked) = known.iter().find(|asked| asked.place == of) {
+            return asked.key;
         }
-    }
-
-    /// The target's image was replaced: what has not been named by now never will be, because its addresses mean something else.
-    pub fn image_replaced(&self) {
-        self.stale.store(true, Ordering::Relaxed);
+        let key = if known.is_empty() { address } else { SECOND_FILE + self.keys as u64 };
+        if self.keys < LIMIT {
+            self.keys += 1;
+            self.asked.entry(address).or_default().push(Asked { place: of, key });
+            // A worker that is gone has answered nothing; that is seen at the end.
+            let _ = self.questions.send(Question { key, address, place });
+        }
+        key
     }
 
     /// Waits for the last answers and gives them all.
@@ -68,87 +105,27 @@ impl NativeNames {
     }
 }
 
-/// The thread's own part; a symbolizer stays in the thread that made it.
-struct Namer {
-    symbolizer: Symbolizer,
-    source: Source<'static>,
-}
-
-impl Namer {
-    fn new(pid: u32) -> Self {
-        let symbolizer = Symbolizer::builder()
-            .enable_code_info(true)
-            .enable_inlined_fns(true)
-            .enable_demangling(true)
-            .build();
-        let mut process = Process::new(Pid::from(pid));
-        process.perf_map = false;
-        Self { symbolizer, source: Source::Process(process) }
-    }
-
-    /// Answers until nobody can ask any more.
-    fn answer(&self, questions: &Receiver<u64>, stale: &AtomicBool) -> NativeFrames {
-        let mut answers = NativeFrames::new();
-        for address in questions {
-            if !stale.load(Ordering::Relaxed) {
-                answers.insert(address, self.look_up(address));
+/// Answers until nobody can ask any more. What has come in meanwhile is answered file by file, so that few files are open at a time.
+fn answer(mut namer: Namer, questions: &Receiver<Question>) -> NativeFrames {
+    let mut answers = NativeFrames::new();
+    while let Ok(first) = questions.recv() {
+        let mut by_file: HashMap<Identity, Vec<(u64, Place)>> = HashMap::new();
+        for question in std::iter::once(first).chain(questions.try_iter()) {
+            match question.place {
+                Some(place) => {
+                    let file = place.file.identity();
+                    by_file.entry(file).or_default().push((question.key, place));
+                }
+                None => drop(answers.insert(question.key, vec![frames::of_no_file(question.address)])),
             }
         }
-        answers
-    }
-
-    /// The functions that the compiler inlined at the call, then the one that holds the code. An address without a name gives one frame
-    /// that says why.
-    fn look_up(&self, return_address: u64) -> Vec<Frame> {
-        // The call is before the address that it returns to, which may belong to the next line, or function.
-        let call = Input::AbsAddr(return_address.saturating_sub(1));
-        match self.symbolizer.symbolize_single(&self.source, call) {
-            Ok(Symbolized::Sym(symbol)) => frames(&symbol),
-            Ok(Symbolized::Unknown(reason)) => vec![nameless(return_address, words(reason))],
-            Err(cause) => vec![nameless(return_address, &cause.to_string())],
+        let mut files: Vec<_> = by_file.into_values().collect();
+        files.sort_by_cached_key(|places| {
+            !places.first().is_some_and(|(_, place)| namer.is_open(&place.file))
+        });
+        for (key, place) in files.into_iter().flatten() {
+            answers.insert(key, namer.name(&place));
         }
     }
-}
-
-/// A symbol as frames, innermost first.
-fn frames(symbol: &Sym<'_>) -> Vec<Frame> {
-    let module = symbol.module.as_ref().map(|module| file_name(Path::new(module)));
-    let frame = |function: &str, info: Option<&CodeInfo<'_>>, inlined| Frame {
-        kind: FrameKind::Native,
-        function: function.to_owned(),
-        file: info.map(|info| info.to_path().display().to_string()),
-        line: info.and_then(|info| info.line),
-        module: module.clone(),
-        inlined,
-    };
-    let inlined = symbol.inlined.iter().rev();
-    inlined
-        .map(|inlined| frame(&inlined.name, inlined.code_info.as_ref(), true))
-        .chain([frame(&symbol.name, symbol.code_info.as_deref(), false)])
-        .collect()
-}
-
-/// Why an address has no name, in a word or two: stripped files are what most people run.
-const fn words(reason: Reason) -> &'static str {
-    match reason {
-        Reason::MissingSyms => "no symbols",
-        Reason::UnknownAddr => "no symbol there",
-        Reason::Unmapped => "not mapped any more",
-        _ => "no file",
-    }
-}
-
-fn nameless(address: u64, reason: &str) -> Frame {
-    Frame {
-        kind: FrameKind::Native,
-        function: format!("<{address:#x}: {reason}>"),
-        file: None,
-        line: None,
-        module: None,
-        inlined: false,
-    }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    answers
 }

@@ -82,8 +82,23 @@ impl Unwinder {
         }
     }
 
-    /// Takes up the files that are mapped now and were not before.
+    /// Bounds the rows of all files from now on, by what the kernel has room for; whole chunks, and never less than are there.
+    pub fn limit_rows(&mut self, rows: u32) -> u32 {
+        self.packed.limit_rows(rows)
+    }
+
+    /// Takes up the files that are mapped now and were not before, and says what the kernel must be told.
     pub fn update(&mut self, modules: &Modules) -> Changes {
+        self.take_up(modules);
+        let changes = self.packed.view(modules.list());
+        let (_, modules) = self.packed.refused();
+        self.facts.refused_modules = modules;
+        self.facts.bytes = self.packed.bytes();
+        changes
+    }
+
+    /// Takes up the files that are mapped now and were not before.
+    pub fn take_up(&mut self, modules: &Modules) {
         for module in modules.list() {
             let key = Key::of(&module.file);
             if self.packed.has(&key) || self.without.contains(&key) {
@@ -94,16 +109,13 @@ impl Unwinder {
                 self.without.insert(key);
             }
         }
-        let changes = self.packed.view(modules.list());
         self.facts.rows = self.packed.row_count();
         self.facts.rules = self.packed.rule_count();
         self.facts.bytes = self.packed.bytes();
-        let (rules, modules) = self.packed.refused();
-        self.facts.refused_modules = modules;
+        let (rules, _) = self.packed.refused();
         if rules > 0 {
             self.facts.lacks.insert(Lack::Rules, Tally { rows: rules, bytes: 0 });
         }
-        changes
     }
 
     fn place(&mut self, file: &CodeFile, key: Key) -> Result<()> {

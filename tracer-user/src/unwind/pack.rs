@@ -93,6 +93,13 @@ impl Packed {
         }
     }
 
+    /// Bounds the rows from now on: whole chunks, and never less than are there. Gives the bound.
+    pub fn limit_rows(&mut self, rows: u32) -> u32 {
+        let used = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        self.limits.rows = rows.next_multiple_of(CHUNK_ROWS as u32).max(used);
+        self.limits.rows
+    }
+
     /// Whether a file's rows are in the tables.
     #[must_use]
     pub fn has(&self, key: &Key) -> bool {

@@ -37,6 +37,24 @@ pub enum Lack {
     Rules,
 }
 
+impl std::fmt::Display for Lack {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::CfaRegister(number) => {
+                write!(out, "frames that are found by register {number} (DWARF number)")
+            }
+            Self::CfaOffset => out.write_str("frames that are too large, or no number of words"),
+            Self::CfaExpression => out.write_str("frames that are found by an expression of no known shape"),
+            Self::ReturnAddress => out.write_str("return addresses in an unusual place"),
+            Self::Rbp => {
+                out.write_str("a saved rbp in an unusual place; only outer frames that need it are lost")
+            }
+            Self::Unreadable => out.write_str("descriptions that cannot be read"),
+            Self::Rules => out.write_str("more distinct rules than there is room for"),
+        }
+    }
+}
+
 /// What cannot be unwound.
 pub const UNSUPPORTED: Rule = Rule::new(Cfa::Unsupported, 0, Rbp::Unknown, 0);
 

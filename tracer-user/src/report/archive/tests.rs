@@ -101,3 +101,26 @@ proptest! {
         }
     }
 }
+
+/// A frame as captures had it before native frames had places.
+#[test]
+fn older_captures_are_still_read() {
+    let older =
+        r#"{"kind":"native","function":"f","file":null,"line":null,"module":"libfoo.so","inlined":false}"#;
+    let frame: crate::symbol::Frame = serde_json::from_str(older).unwrap();
+    assert_eq!((frame.place.as_ref(), frame.unnamed.as_ref()), (None, None));
+    assert_eq!(serde_json::to_string(&frame).unwrap(), older, "what is not known is not written");
+}
+
+#[test]
+fn a_native_frame_is_captured_with_its_place() {
+    let frame = fixture::nameless();
+    let text = serde_json::to_value(&frame).unwrap();
+    assert_eq!(text["module_path"], "/opt/app/lib/libfast.so");
+    assert_eq!(
+        (text["module_offset"].as_u64(), text["module_address"].as_u64()),
+        (Some(0x2c3f), Some(0x3c3f))
+    );
+    assert_eq!(text["build_id"], "6b1c0f2e4d5a69788796a5b4c3d2e1f00f1e2d3c");
+    assert_eq!(serde_json::from_value::<crate::symbol::Frame>(text).unwrap(), frame);
+}

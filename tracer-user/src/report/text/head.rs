@@ -121,7 +121,8 @@ fn lost(page: &mut Page, losses: &[LossCount]) {
 fn answer(page: &mut Page, story: &Story, lines: &[Line]) {
     let all = story.totals.live_bytes;
     let mut leaks = lines.iter().filter(|line| line.verdict == Verdict::Leak);
-    let leak = leaks.next().and_then(|leak| Some((leak, story.sites.iter().find(|site| leak.holds(site))?)));
+    let leak =
+        leaks.next().and_then(|leak| Some((leak, story.sites.iter().find(|site| leak.holds(story, site))?)));
     if let Some((leak, site)) = leak {
         // A line that keeps next to nothing is no news, whatever its history looks like.
         let others = match leaks.filter(|line| line.live_bytes >= all / 100).count() as u64 {
@@ -134,7 +135,7 @@ fn answer(page: &mut Page, story: &Story, lines: &[Line]) {
         };
         let text = format!(
             "{} keeps {} alive ({} of live bytes), {}{others}",
-            site::headline(site, page.width / 2),
+            site::headline(story, site, page.width / 2),
             units::bytes(leak.live_bytes),
             units::share(leak.live_bytes, all),
             units::rate(leak.growth_bytes_per_second),

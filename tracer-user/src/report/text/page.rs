@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn colors_only_when_asked_for() {
         let line = |color| {
-            let mut page = Page::new(&Style { color, width: 80, top: 0 });
+            let mut page = Page::new(&Style { color, width: 80, top: 0, hide_interpreter: false });
             page.line(&[(Ink::Alarm, "a\x1b[2J"), (Ink::Plain, "b")]);
             page.into_text()
         };

@@ -1,12 +1,15 @@
 //! One site of the text report: how bad, what it keeps, and the stack with the leaking line.
 
+use std::collections::HashSet;
+
 use super::page::{Ink, Page};
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
-use crate::report::lines::leaking;
-use crate::report::story::{Ints, Site, TypeCount};
+use crate::report::lines::python_caller;
+use crate::report::own::Program;
+use crate::report::story::{Ints, Site, Story, TypeCount};
 use crate::report::{plain, units};
-use crate::symbol::{Frame, FrameKind};
+use crate::symbol::Frame;
 
 /// Types with a freelist in CPython 3.11 (`Include/internal/pycore_{list,dict,tuple,floatobject}.h`).
 const FREELISTED: [&str; 4] = ["list", "dict", "tuple", "float"];
@@ -30,7 +33,15 @@ pub(super) const fn judged(verdict: Verdict) -> (&'static str, Ink, &'static str
     }
 }
 
-pub(super) fn write(page: &mut Page, rank: usize, site: &Site, all_live_bytes: u64) {
+/// Writes one site. `told` are the reasons for missing names that have been given before: each is given once.
+pub(super) fn write<'a>(
+    page: &mut Page,
+    rank: usize,
+    site: &'a Site,
+    story: &Story,
+    told: &mut HashSet<&'a str>,
+) {
+    let all_live_bytes = story.totals.live_bytes;
     let (word, ink, why) = judged(site.verdict);
     let (bytes, blocks) = (units::bytes(site.live_bytes), units::plural(site.live_blocks, "block"));
     let live = if site.live_blocks == 0 {
@@ -65,7 +76,12 @@ pub(super) fn write(page: &mut Page, rank: usize, site: &Site, all_live_bytes: u
     if let Some(ints) = &site.ints {
         page.row(INDENT, "int", Ink::Plain, &calls(ints));
     }
-    stack(page, site);
+    stack(page, site, Program::of(story));
+    for reason in site.stack.iter().filter_map(|frame| frame.unnamed.as_deref()) {
+        if told.insert(reason) {
+            page.row(INDENT, "unnamed", Ink::Plain, reason);
+        }
+    }
 }
 
 /// The type whose objects this site may have allocated for others: most survivors are of a type with a freelist, through which an object
@@ -78,16 +94,14 @@ fn handed_on(site: &Site) -> Option<&str> {
 
 /// Who leaks, in a few words: `handler (/app/app.py:12)`, and for native code the Python function that called it. Places take at most
 /// `room` columns if their paths can be cut so far.
-pub(super) fn headline(site: &Site, room: usize) -> String {
-    let Some((at, frame)) = leaking(&site.stack).and_then(|at| Some((at, site.stack.get(at)?))) else {
+pub(super) fn headline(story: &Story, site: &Site, room: usize) -> String {
+    let leaking = Program::of(story).leaking(&site.stack);
+    let Some((at, frame)) = leaking.and_then(|at| Some((at, site.stack.get(at)?))) else {
         return format!("code without frames ({} domain)", site.domain);
     };
-    let caller = site.stack.iter().skip(at + 1).find(|caller| caller.kind == FrameKind::Python);
-    match caller {
-        Some(caller) if frame.kind == FrameKind::Native => {
-            format!("{}, called from {}", named(frame, room), named(caller, room))
-        }
-        _ => named(frame, room),
+    match python_caller(&site.stack, at) {
+        Some(caller) => format!("{}, called from {}", named(frame, room), named(caller, room)),
+        None => named(frame, room),
     }
 }
 
@@ -155,8 +169,8 @@ fn calls(ints: &Ints) -> String {
     format!("{}, {} cached small ints{values}", units::plural(ints.calls, "call"), units::count(ints.small))
 }
 
-fn stack(page: &mut Page, site: &Site) {
-    let leaking = leaking(&site.stack);
+fn stack(page: &mut Page, site: &Site, program: Program<'_>) {
+    let leaking = program.leaking(&site.stack);
     let most = FUNCTION.min(page.width / 3);
     let widest = site
         .stack
@@ -192,6 +206,9 @@ pub(super) fn place(frame: &Frame, room: usize) -> String {
         return format!("{}{tail}", plain::shorten_path(file, room.saturating_sub(plain::columns(&tail))));
     };
     let between = if file.is_empty() { "" } else { " " };
+    // A nameless frame's function says the module's name already; where that lies is news.
+    let path = frame.place.as_ref().filter(|_| frame.unnamed.is_some()).map(|place| &place.path);
+    let module = path.unwrap_or(module);
     // The module gives way first: its directory says less than the source's.
     let rest = plain::columns(file) + plain::columns(&line) + between.len() + 2 + inlined.len();
     let module = plain::shorten_path(module, room.saturating_sub(rest));

@@ -6,7 +6,7 @@ use super::*;
 use crate::heap::verdict::Verdict;
 use crate::report::{fixture, plain};
 
-const STYLE: Style = Style { color: false, width: 100, top: 10 };
+const STYLE: Style = Style { color: false, width: 100, top: 10, hide_interpreter: false };
 
 fn text(story: &Story, style: &Style) -> String {
     let mut bytes = Vec::new();
@@ -21,7 +21,7 @@ fn golden() {
 
 #[test]
 fn golden_narrow_with_one_site_in_color() {
-    let text = text(&fixture::story(), &Style { color: true, width: 72, top: 1 });
+    let text = text(&fixture::story(), &Style { color: true, width: 72, top: 1, ..STYLE });
     insta::assert_snapshot!(text.replace('\x1b', "␛"));
 }
 

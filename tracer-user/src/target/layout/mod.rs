@@ -44,6 +44,8 @@ pub struct Objects {
     pub code_linetable: u64,
     /// Bytes of a code object before its bytecode.
     pub code_size: u64,
+    /// The opcode `YIELD_VALUE` (`Include/opcode.h`), at which a generator waits; it is never specialised.
+    pub opcode_yield_value: u8,
     /// `PyGC_Head`, before every object that the collector follows.
     pub gc_head: u64,
     /// `PyGC_Head` and the pointers to `__dict__` and its values, before an instance of a class with a managed dict.

@@ -5,7 +5,7 @@
 //! those of the pools in `Objects/obmalloc.c` (`struct pool_header`, `struct arena_object`).
 
 use tracer_common::layout::PyLayout;
-use tracer_common::limits::{CODE_CHUNK, FRAME_WINDOW};
+use tracer_common::limits::{CODE_CHUNK, WINDOW};
 
 use super::{Layout, Objects, Pools, Threads};
 
@@ -52,6 +52,7 @@ pub const LAYOUT: Layout = Layout {
         code_qualname: 128,
         code_linetable: 136,
         code_size: 184,
+        opcode_yield_value: 86,
         gc_head: 16,
         pre_header: 32,
     },
@@ -86,7 +87,7 @@ pub const LAYOUT: Layout = Layout {
 const _: () = {
     let walk = &LAYOUT.walk;
     let code = &LAYOUT.objects;
-    assert!(walk.frame_len as usize <= FRAME_WINDOW && walk.frame_entry_word + 8 <= walk.frame_len);
+    assert!(walk.frame_len as usize <= WINDOW && walk.frame_entry_word + 8 <= walk.frame_len);
     // The fingerprint covers the first line and the three names.
     assert!(walk.code_at as u64 <= code.code_firstlineno);
     assert!(code.code_qualname + 8 <= walk.code_at as u64 + CODE_CHUNK as u64);

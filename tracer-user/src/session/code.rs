@@ -1,0 +1,99 @@
+//! The target's machine code, kept in step: what it has mapped, and the unwind tables of that in the kernel's maps.
+
+use std::time::{Duration, Instant};
+
+use tracer_common::limits::{MAX_MODULES, MAX_PAGES, MAX_RULES};
+
+use crate::error::Result;
+use crate::probe::load::Probes;
+use crate::session::subject::Subject;
+use crate::target::modules::{Modules, Place};
+use crate::unwind::pack::Limits;
+use crate::unwind::{Facts, Unwinder};
+
+/// Unwind rows for which there is room besides those of what is mapped at the beginning: 2 MiB, three times what numpy brings.
+const MORE_ROWS: u32 = 512 << 10;
+
+/// Rows for which there is room at least: 4 MiB, because a command that has not run yet has mapped nothing.
+const LEAST_ROWS: u32 = 1 << 20;
+
+/// Rows of all files at most: 256 MiB.
+const MOST_ROWS: u32 = 64 << 20;
+
+/// The target's code.
+pub(super) struct Code {
+    modules: Modules,
+    unwinder: Unwinder,
+    /// Bytes of mapped code when it was last looked at.
+    mapped_bytes: Option<u64>,
+    /// Time that the tables have taken.
+    spent: Duration,
+    /// How often they were changed since the beginning.
+    refreshed: u32,
+}
+
+impl Code {
+    /// Reads what is mapped, and makes its tables; nothing is in the kernel yet.
+    pub(super) fn read(subject: &Subject) -> Result<Self> {
+        let limits = Limits { modules: MAX_MODULES, pages: MAX_PAGES, rows: MOST_ROWS, rules: MAX_RULES };
+        let mut this = Self {
+            modules: Modules::default(),
+            unwinder: Unwinder::new(limits, Some(&subject.python.image)),
+            mapped_bytes: None,
+            spent: Duration::ZERO,
+            refreshed: 0,
+        };
+        let begin = Instant::now();
+        this.mapped_bytes = subject.process.code_bytes();
+        this.modules.refresh(&subject.process)?;
+        this.unwinder.take_up(&this.modules);
+        this.spent = begin.elapsed();
+        Ok(this)
+    }
+
+    /// Rows that the kernel must have room for; from now on there will be no more.
+    pub(super) fn room_for_rows(&mut self) -> u32 {
+        let rows = u32::try_from(self.unwinder.facts().rows).unwrap_or(MOST_ROWS);
+        let room = rows.saturating_add(MORE_ROWS).clamp(LEAST_ROWS, MOST_ROWS);
+        self.unwinder.limit_rows(room)
+    }
+
+    /// Writes the tables, for the first time or again.
+    pub(super) fn write(&mut self, probes: &mut Probes) -> Result<()> {
+        let begin = Instant::now();
+        let changes = self.unwinder.update(&self.modules);
+        probes.write_unwind(self.unwinder.tables(), &changes)?;
+        self.spent += begin.elapsed();
+        Ok(())
+    }
+
+    /// Looks whether the target has mapped or unmapped code, if the kernel says that a stack went through code that it does not know, or if the sum of what is mapped
+    /// has changed; and if it has, tells the kernel. A target that is gone has mapped nothing new.
+    pub(super) fn refresh(
+        &mut self,
+        subject: &Subject,
+        probes: &mut Probes,
+        unknown_code: bool,
+    ) -> Result<()> {
+        let mapped_bytes = subject.process.code_bytes();
+        if !unknown_code && mapped_bytes == self.mapped_bytes {
+            return Ok(());
+        }
+        self.mapped_bytes = mapped_bytes;
+        if self.modules.refresh(&subject.process).unwrap_or(false) {
+            self.refreshed += 1;
+            self.write(probes)?;
+        }
+        Ok(())
+    }
+
+    /// What an address is, if it is of a file.
+    pub(super) fn place(&self, address: u64) -> Option<Place> {
+        self.modules.place(address)
+    }
+
+    /// What became of the files, and the milliseconds that it took.
+    pub(super) fn facts(&self) -> (&Facts, f64) {
+        (self.unwinder.facts(), self.spent.as_secs_f64() * 1e3)
+    }
+}
