@@ -2,19 +2,22 @@
 //! the wrong register, offset or word gives another value.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, LittleEndian, Location,
     ParsedEhFrameHdr, Register, RegisterRule, UnwindContext, UnwindExpression, UnwindSection, Value, X86_64,
 };
 use object::{Object, ObjectSection};
+use proptest::prelude::*;
 use tracer_common::unwind::{Cfa, Rbp, Rule, find};
 
 use super::Unwinder;
 use super::pack::Limits;
 use super::rows::FileRows;
+use crate::target::elf::Elf;
 use crate::target::fixture;
-use crate::target::frame_table::Row;
+use crate::target::frame_table::{FrameTable, Row};
 use crate::target::modules::{CodeFile, Modules};
 use crate::target::process::Process;
 
@@ -230,15 +233,29 @@ fn real_files() -> Vec<PathBuf> {
     files.flatten().filter(|path| path.is_file()).collect()
 }
 
+/// A file of this machine, and its rows.
+struct Real {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    rows: FileRows,
+}
+
+static REAL: OnceLock<Vec<Real>> = OnceLock::new();
+
+impl Real {
+    fn open(path: PathBuf) -> Self {
+        let rows = FileRows::of(&CodeFile::of_file(&path).unwrap()).unwrap();
+        Self { bytes: std::fs::read(&path).unwrap(), path, rows }
+    }
+}
+
 #[test]
 fn rows_agree_with_gimli_at_every_border() {
     let files = real_files();
     assert!(files.len() >= 2, "{files:?}");
-    for path in files {
-        let bytes = std::fs::read(&path).unwrap();
+    for Real { path, bytes, rows } in files.into_iter().map(Real::open) {
         let object = object::File::parse(&*bytes).unwrap();
         let oracle = Oracle::new(&object);
-        let rows = FileRows::of(&CodeFile::of_file(&path).unwrap()).unwrap();
         let mut context = UnwindContext::new();
         let borders = oracle.borders();
         let mut seen = [0; 4];
@@ -276,4 +293,42 @@ fn the_tables_say_what_the_rows_say() {
         }
     }
     assert!(checked > 10_000, "{checked}");
+}
+
+proptest! {
+    /// Any addresses inside and outside of functions.
+    #[test]
+    fn rows_agree_with_gimli_anywhere(pcs in prop::collection::vec(any::<prop::sample::Index>(), 64)) {
+        let real = REAL.get_or_init(|| real_files().into_iter().map(Real::open).collect());
+        let mut context = UnwindContext::new();
+        for real in real {
+            let object = object::File::parse(&*real.bytes).unwrap();
+            let oracle = Oracle::new(&object);
+            let text = object.section_by_name(".text").unwrap();
+            for pc in &pcs {
+                let pc = text.address() + pc.index(text.size() as usize) as u64;
+                oracle.check(&real.rows, pc, &mut context, &real.path);
+            }
+        }
+    }
+
+    /// Whatever stands in the descriptions: no panic, and rows only of code.
+    #[test]
+    fn broken_descriptions_never_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..64),
+    ) {
+        let mut bytes = std::fs::read("/bin/true").unwrap();
+        let object = object::File::parse(&*bytes).unwrap();
+        let frames = object.section_by_name(".eh_frame").unwrap().file_range().unwrap();
+        for (at, value) in changes {
+            bytes[frames.0 as usize + at.index(frames.1 as usize)] = value;
+        }
+        let elf = Elf::parse(bytes).unwrap();
+        if let Ok(rows) = FileRows::of_table(&FrameTable::new(&elf)) {
+            for (stretch, rule) in rows.stretches().filter(|(_, rule)| *rule != Rule::NONE) {
+                prop_assert!(elf.is_code(stretch.start) && elf.is_code(stretch.end - 1));
+                prop_assert_eq!(rows.rule_at(stretch.start), rule);
+            }
+        }
+    }
 }
