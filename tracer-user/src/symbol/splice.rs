@@ -25,8 +25,7 @@
 //! * From 3.12 on, `RETURN_VALUE` unlinks a frame before it clears it: an evaluator can be the innermost C frame of a `__del__` without a Python frame. Its shim frame is met by the walk
 //!   and tells so ([`Mark::Shim`]).
 
-/// The bit of a native address that says that the code is the evaluator's.
-pub const EVALUATOR: u64 = 1 << 63;
+use tracer_common::native::EVALUATOR;
 
 /// What a Python frame says of the evaluator that runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
