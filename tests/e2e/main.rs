@@ -14,6 +14,7 @@ mod family;
 mod large;
 mod limits;
 mod manners;
+mod mixed;
 mod names;
 mod native;
 mod programs;

@@ -112,9 +112,10 @@ COMPARERS = {
 
 
 def through_comparison(name, comparer):
-    blocks = comparer()
+    gc.collect()
+    comparer()
     outside = [SOURCE.frame("RUN", "compare"), SOURCE.frame("RUN", "sort"), python_frame(comparer)]
-    told(name, "through the C library", outside, blocks)
+    told(name, "through the C library", outside, leaks.compared())
 
 
 def in_thread(name):

@@ -13,7 +13,7 @@ SOURCE = Source("vault.cpp", within="vault::")
 KINDS = {
     "method inlined": (32, "PyLong_FromLong", ["inlined_methods"]),
     "method called": (32, "PyLong_FromLong", ["called_methods"]),
-    "new called": (777, "operator new[]", []),
+    "new called": (777, "operator new", []),
     "catch called": (160, None, []),
     "destructor called": (555, None, ["unwinders"]),
 }

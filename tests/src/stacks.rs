@@ -175,7 +175,9 @@ impl Row {
     /// Checks what stands further out than the last frame of the truth.
     fn check_rest(&self, rest: &[Frame], native: Native) -> Result<(), String> {
         let in_c = self.stack.last().is_some_and(|last| last.kind == "native");
-        let right = if self.cut || (native != Native::Full && !in_c) {
+        let right = if self.cut && in_c {
+            rest.is_empty()
+        } else if self.cut || (native != Native::Full && !in_c) {
             rest.iter().all(|frame| frame.kind == "python")
         } else {
             !in_c || (1..=OUTERMOST).contains(&rest.len()) && !rest.iter().any(|frame| self.is_own(frame))

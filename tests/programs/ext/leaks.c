@@ -245,7 +245,7 @@ static int compare(const void *one, const void *other)
     return difference;
 }
 
-/* compare(name, count): leaks in a function that the C library calls back, once per comparison of so many numbers; says how often. */
+/* sort(name, count): leaks in a function that the C library calls back, once per comparison of so many numbers. */
 static PyObject *sort(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
     static int numbers[512];
@@ -261,6 +261,14 @@ static PyObject *sort(PyObject *module, PyObject *const *args, Py_ssize_t given)
     }
     comparisons = 0;
     qsort(numbers, (size_t)count, sizeof numbers[0], compare); /* RUN sort */
+    Py_RETURN_NONE;
+}
+
+/* compared(): how often the last sort compared. */
+static PyObject *compared(PyObject *module, PyObject *nothing)
+{
+    (void)module;
+    (void)nothing;
     return PyLong_FromSsize_t(comparisons);
 }
 
@@ -347,6 +355,7 @@ static PyMethodDef methods[] = {
     METHOD("leak", leak, "Leaks."),
     METHOD("through", through, "Calls back."),
     METHOD("sort", sort, "Leaks in a comparison."),
+    {"compared", compared, METH_NOARGS, "How often a sort compared."},
     METHOD("in_thread", in_thread, "Leaks in a thread with the GIL."),
     METHOD("in_bare_thread", in_bare_thread, "Leaks in a thread without the GIL."),
     {"call_in_thread", call_in_thread, METH_O, "Calls back in a thread."},

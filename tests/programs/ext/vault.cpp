@@ -39,23 +39,23 @@ void Box::lays(Py_ssize_t count)
     }
 }
 
-static CALLED array()
+CALLED array()
 {
     last = new char[777]; /* LEAK new called */
 }
-static CALLED arrays(Py_ssize_t count)
+CALLED arrays(Py_ssize_t count)
 {
     while (count-- > 0) {
         array(); /* CALL new called */
     }
 }
 
-static CALLED thrower()
+CALLED thrower()
 {
     throw 1;
 }
 
-static CALLED catches()
+CALLED catches()
 {
     try {
         thrower();
@@ -63,7 +63,7 @@ static CALLED catches()
         last = PyMem_Malloc(160); /* LEAK catch called */
     }
 }
-static CALLED catchers(Py_ssize_t count)
+CALLED catchers(Py_ssize_t count)
 {
     while (count-- > 0) {
         catches(); /* CALL catch called */
@@ -78,8 +78,8 @@ Guard::~Guard()
 {
     last = PyMem_RawMalloc(555); /* LEAK destructor called */
 }
-static CALLED unwinds() { Guard guard; thrower(); } /* CALL destructor called */
-static CALLED unwinders(Py_ssize_t count)
+CALLED unwinds() { Guard guard; thrower(); } /* CALL destructor called */
+CALLED unwinders(Py_ssize_t count)
 {
     while (count-- > 0) {
         try {
@@ -91,8 +91,8 @@ static CALLED unwinders(Py_ssize_t count)
 }
 
 static Box box;
-static CALLED inlined_methods(Py_ssize_t count) { box.puts(count); last = &box; } /* RUN inlined_methods */
-static CALLED called_methods(Py_ssize_t count) { box.lays(count); last = &box; } /* RUN called_methods */
+CALLED inlined_methods(Py_ssize_t count) { box.puts(count); last = &box; } /* RUN inlined_methods */
+CALLED called_methods(Py_ssize_t count) { box.lays(count); last = &box; } /* RUN called_methods */
 
 static const struct {
     const char *name;
@@ -103,7 +103,7 @@ static const struct {
 };
 
 /* leak(name, count): leaks in that way. */
-static PyObject *leak(PyObject *, PyObject *const *args, Py_ssize_t given)
+PyObject *leak(PyObject *, PyObject *const *args, Py_ssize_t given)
 {
     const char *name = given == 2 ? PyUnicode_AsUTF8(args[0]) : nullptr;
     if (name == nullptr) {

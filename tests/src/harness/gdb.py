@@ -5,7 +5,6 @@ lets it go. While the process stands, whoever asked may look at it too.
 """
 
 import json
-import os
 import sys
 
 import gdb

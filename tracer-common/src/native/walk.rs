@@ -176,6 +176,8 @@ impl Native {
         wish: Wish,
         window: &mut Window,
     ) -> bool {
+        // Two whole ways. Where they joined, the rule that one of them does not have would be read from a place on the stack that was never written, and
+        // the verifier of 5.15 refuses that (6.1's does not); a rule of zeros in its place makes new verifiers follow half as many instructions again.
         let end = match self.rule(tables, wish.view) {
             Ok(rule) => {
                 if let Some(end) = self.keep(rule.is_evaluator(), wish) {

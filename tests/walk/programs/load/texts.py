@@ -32,6 +32,7 @@ def documents():
     text = json.dumps(DOCUMENT)
     json.loads(text)
     json.loads(text, object_hook=lambda found: {**found}, parse_float=decimal.Decimal)
+    json.loads("[" * 150 + text + "]" * 150)
     json.dumps([Point(number) for number in range(30)], default=repr, indent=1)
 
 

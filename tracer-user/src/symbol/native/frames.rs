@@ -1,7 +1,5 @@
 //! Frames out of what blazesym says of a place: what is believed, how a place without a name is called, and why it has none.
 
-use std::borrow::Cow;
-
 use blazesym::symbolize::{CodeInfo, Sym};
 
 use crate::symbol::{Frame, FrameKind, FramePlace, file_name};
@@ -21,25 +19,29 @@ impl Call {
     pub(in crate::symbol) fn nameless(&self, reason: &str) -> Frame {
         let module = file_name(&self.place.path);
         Frame {
-            unnamed: Some(format!("{reason} in {module} ({})", self.build())),
+            unnamed: Some(self.reason(reason)),
             ..self.frame(&format!("<{module}+{:#x}>", self.place.vaddr), None, false)
         }
     }
 
-    fn build(&self) -> Cow<'static, str> {
-        self.place
-            .build_id
-            .as_ref()
-            .map_or(Cow::Borrowed("no build id"), |id| Cow::Owned(format!("build id {id}")))
+    fn reason(&self, reason: &str) -> String {
+        let module = file_name(&self.place.path);
+        match &self.place.build_id {
+            Some(id) => format!("{reason} in {module} (build id {id})"),
+            None => format!("{reason} in {module} (no build id)"),
+        }
     }
 
     /// The frames of a symbol: the functions that the compiler inlined at the call, innermost first, then the one that holds the code, by `name` if its
     /// own is empty.
     pub(in crate::symbol) fn frames(&self, symbol: &Sym<'_>, name: Option<&str>) -> Vec<Frame> {
-        // blazesym gives the outermost first.
-        let inlined = symbol.inlined.iter().rev().map(|inlined| {
-            let name = if inlined.name.is_empty() { "<inlined>" } else { &inlined.name };
-            self.frame(name, inlined.code_info.as_ref(), true)
+        // blazesym gives the outermost first. Names that dwz has moved into a file shared by several packages it does not find.
+        let inlined = symbol.inlined.iter().rev().map(|inlined| match &*inlined.name {
+            "" => Frame {
+                unnamed: Some(self.reason("the debug information names no inlined function")),
+                ..self.frame("<inlined>", inlined.code_info.as_ref(), true)
+            },
+            name => self.frame(name, inlined.code_info.as_ref(), true),
         });
         let own = if symbol.name.is_empty() { name.unwrap_or_default() } else { &symbol.name };
         inlined.chain([self.frame(own, symbol.code_info.as_deref(), false)]).collect()
