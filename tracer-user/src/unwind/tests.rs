@@ -20,6 +20,7 @@ use crate::target::fixture;
 use crate::target::frame_table::{FrameTable, Row};
 use crate::target::modules::{CodeFile, Modules};
 use crate::target::process::Process;
+use crate::target::python::Python;
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -330,5 +331,45 @@ proptest! {
                 prop_assert_eq!(rows.rule_at(stretch.start), rule);
             }
         }
+    }
+}
+
+/// A live interpreter: its evaluator is marked, and the library that it loads later is appended.
+#[test]
+fn a_live_interpreter_has_its_evaluator_and_what_it_loads_later() {
+    let script = "print(1)\ninput()\nimport _ctypes\nprint(2)\ninput()";
+    for path in [fixture::shared(), fixture::debian()].into_iter().flatten() {
+        let mut python = fixture::Script::start(&path, script, &[]);
+        assert_eq!(python.line(), "1");
+        let process = Process::open(python.pid()).unwrap();
+        let image = Python::find(&process).unwrap().image;
+        let mut modules = Modules::default();
+        modules.refresh(&process).unwrap();
+        let limits = Limits { modules: 256, pages: 4096, rows: 1 << 20, rules: 4096 };
+        let mut unwinder = Unwinder::new(limits, Some(&image));
+        let first = unwinder.update(&modules);
+        let evaluator = |unwinder: &Unwinder, view, vaddr: u64| {
+            let address = image.bias.unwrap().wrapping_add(vaddr);
+            find(unwinder.tables(), view, address).unwrap_or_default().is_evaluator()
+        };
+        let parts = unwinder.facts().evaluator.clone();
+        assert!(!parts.is_empty(), "{}", path.display());
+        for part in &parts {
+            let at = [part.start - 1, part.start, part.end - 1, part.end];
+            let marked = at.map(|vaddr| evaluator(&unwinder, first.view, vaddr));
+            assert_eq!(marked, [false, true, true, false], "{} {part:x?}", path.display());
+        }
+        let files = unwinder.facts().files;
+        python.go_on();
+        assert_eq!(python.line(), "2");
+        assert!(modules.refresh(&process).unwrap());
+        let second = unwinder.update(&modules);
+        assert!(unwinder.facts().files > files && unwinder.facts().without.is_empty());
+        assert_eq!((second.pages.start, second.rules.start), (first.pages.end, first.rules.end));
+        assert!(!second.pages.is_empty() && second.modules.len() > first.modules.len());
+        assert!(evaluator(&unwinder, second.view, parts[0].start));
+        let loaded = modules.list().iter().find(|module| module.file.name().contains("_ctypes")).unwrap();
+        let found = (loaded.start..loaded.end).filter(|at| find(unwinder.tables(), second.view, *at).is_ok());
+        assert!(found.count() > 1000, "{}", path.display());
     }
 }
