@@ -7,7 +7,7 @@ use tracer_common::limits::{MAX_MODULES, MAX_PAGES, MAX_RULES};
 use crate::error::Result;
 use crate::probe::load::Probes;
 use crate::session::subject::Subject;
-use crate::target::modules::{Modules, Place};
+use crate::target::modules::{CodeFile, Modules, Place};
 use crate::unwind::pack::Limits;
 use crate::unwind::{Facts, Unwinder};
 
@@ -47,6 +47,13 @@ impl Code {
         this.mapped_bytes = subject.process.code_bytes();
         this.modules.refresh(&subject.process)?;
         this.unwinder.take_up(&this.modules);
+        if subject.is_fresh() {
+            // Its libraries are mapped within a millisecond of its first instruction, and it allocates within the next.
+            let interpreter = &subject.python.image.open;
+            let libraries = subject.python.libraries.iter().chain([interpreter]);
+            let files: Vec<CodeFile> = libraries.filter_map(|path| CodeFile::of_file(path).ok()).collect();
+            this.unwinder.prepare(&files);
+        }
         this.spent = begin.elapsed();
         Ok(this)
     }

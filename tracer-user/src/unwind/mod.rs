@@ -99,13 +99,18 @@ impl Unwinder {
 
     /// Takes up the files that are mapped now and were not before.
     pub fn take_up(&mut self, modules: &Modules) {
-        for module in modules.list() {
-            let key = Key::of(&module.file);
+        self.prepare(modules.list().iter().map(|module| &*module.file));
+    }
+
+    /// Takes up files that will be mapped.
+    pub fn prepare<'f>(&mut self, files: impl IntoIterator<Item = &'f CodeFile>) {
+        for file in files {
+            let key = Key::of(file);
             if self.packed.has(&key) || self.without.contains(&key) {
                 continue;
             }
-            if let Err(why) = self.place(&module.file, key.clone()) {
-                self.facts.without.push((module.file.path.clone(), why.to_string()));
+            if let Err(why) = self.place(file, key.clone()) {
+                self.facts.without.push((file.path.clone(), why.to_string()));
                 self.without.insert(key);
             }
         }
