@@ -2,7 +2,7 @@
 //! the wrong register, offset or word gives another value.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, LittleEndian, Location,
@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use tracer_common::unwind::{Cfa, Rbp, Rule, find};
 
 use super::Unwinder;
+use super::cache::{Cache, Key};
 use super::pack::Limits;
 use super::rows::FileRows;
 use crate::target::elf::Elf;
@@ -372,4 +373,24 @@ fn a_live_interpreter_has_its_evaluator_and_what_it_loads_later() {
         let found = (loaded.start..loaded.end).filter(|at| find(unwinder.tables(), second.view, *at).is_ok());
         assert!(found.count() > 1000, "{}", path.display());
     }
+}
+
+#[test]
+fn a_file_is_read_once_for_all_processes() {
+    let own = Process::open(std::process::id()).unwrap();
+    let mut modules = Modules::default();
+    modules.refresh(&own).unwrap();
+    let limits = Limits { modules: 64, pages: 4096, rows: 1 << 20, rules: 4096 };
+    let cache = Arc::new(Mutex::new(Cache::new(64 << 20)));
+    let mut one = Unwinder::sharing(limits, None, Arc::clone(&cache));
+    one.update(&modules);
+    let known = |cache: &Mutex<Cache>| {
+        let mut cache = cache.lock().unwrap();
+        modules.list().iter().map(|module| cache.get(&Key::of(&module.file)).unwrap().unwrap()).collect()
+    };
+    let before: Vec<Arc<FileRows>> = known(&cache);
+    let mut other = Unwinder::sharing(limits, None, Arc::clone(&cache));
+    other.update(&modules);
+    assert!(before.iter().zip(known(&cache)).all(|(one, other)| Arc::ptr_eq(one, &other)));
+    assert_eq!(one.facts(), other.facts());
 }
