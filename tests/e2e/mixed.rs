@@ -5,7 +5,7 @@ mod expected;
 
 use serde::Deserialize;
 
-use expected::{Expected, Told, expected};
+use expected::{Expected, Told, above_evaluator, expected};
 use unshed_tests::harness::{Gdb, Target, Unshed};
 use unshed_tests::interpreters::{Interpreter, on_each};
 use unshed_tests::report::{Frame, Report, Site};
@@ -32,6 +32,8 @@ struct Scene {
     target: Target,
     facts: Facts,
     stacks: Vec<Vec<Expected>>,
+    /// The C frames that ask for a block, from the C library's function to the evaluator.
+    asking: Vec<Expected>,
 }
 
 impl Scene {
@@ -40,6 +42,13 @@ impl Scene {
         let mut target = Target::spawn(interpreter, "ways.py", &[]);
         let facts: Facts = serde_json::from_value(target.ask("facts")).expect("ways.py tells its facts");
         let mut gdb = Gdb::attach(target.pid());
+        gdb.resume_until("calloc", &format!("$rdi * $rsi == {}", facts.ways[0].bytes));
+        target.send("run 0 0");
+        gdb.stopped();
+        let asking = above_evaluator(target.pid(), gdb.threads());
+        gdb.resume();
+        target.answer("run 0 0");
+        gdb.stop();
         let mut stacks = Vec::new();
         for number in 0..facts.ways.len() {
             gdb.resume();
@@ -51,7 +60,7 @@ impl Scene {
             gdb.stop();
         }
         gdb.detach();
-        Self { target, facts, stacks }
+        Self { target, facts, stacks, asking }
     }
 
     /// Takes each way again, traced.
@@ -75,23 +84,24 @@ fn site_of<'a>(report: &'a Report, facts: &Facts, way: &Way) -> Result<&'a Site,
     })
 }
 
-/// The reported frames from the leaf's Python frame on, without those of inlined functions.
-fn from_leaf(site: &Site) -> impl Iterator<Item = &Frame> {
-    site.stack.iter().skip_while(|frame| frame.kind != "python").filter(|frame| !frame.inlined)
-}
-
-/// What is wrong with a reported stack.
-fn wrong(site: &Site, expected: &[Expected]) -> Option<String> {
-    let reported: Vec<&Frame> = from_leaf(site).collect();
-    let same = reported.iter().zip(expected).take_while(|(frame, expected)| expected.is(frame)).count();
-    if same == expected.len() && same == reported.len() {
-        let asked = site.stack.first().is_some_and(|frame| frame.kind == "native");
-        return (!asked).then(|| "the C code that asked for the memory is missing".to_owned());
+/// What is wrong with a reported stack: its frames above the leaf's must be the last of `asking`, without those of allocators, and the rest as expected.
+fn wrong(site: &Site, asking: &[Expected], expected: &[Expected]) -> Option<String> {
+    let own: Vec<&Frame> = site.stack.iter().filter(|frame| !frame.inlined).collect();
+    let above = own.iter().take_while(|frame| frame.kind == "native").count();
+    let passed = asking.len().checked_sub(above).filter(|_| above > 0);
+    let Some((allocators, asking)) = passed.map(|passed| asking.split_at(passed)) else {
+        return Some(format!("{above} C frames ask for the memory, and gdb sees {}", asking.len()));
+    };
+    let whole: Vec<&Expected> = asking.iter().chain(expected).collect();
+    let same = own.iter().zip(&whole).take_while(|(frame, expected)| expected.is(frame)).count();
+    if same == whole.len() && same == own.len() {
+        let other = allocators.iter().find(|frame| !frame.is_allocator());
+        return other.map(|frame| format!("{frame} asked for the memory and is missing"));
     }
     let mut text = format!("the frames part at number {same}:\n");
-    for at in 0..reported.len().max(expected.len()) {
-        let reported = reported.get(at).map_or_else(String::new, |frame| told(frame));
-        let expected = expected.get(at).map_or_else(String::new, ToString::to_string);
+    for at in 0..own.len().max(whole.len()) {
+        let reported = own.get(at).map_or_else(String::new, |frame| told(frame));
+        let expected = whole.get(at).map_or_else(String::new, ToString::to_string);
         let mark = if at == same { ">" } else { " " };
         text += &format!("  {mark} {expected:<70} {reported}\n");
     }
@@ -116,7 +126,7 @@ fn mixed_stacks_are_as_faulthandler_and_gdb_see_them() {
         for (way, expected) in scene.facts.ways.iter().zip(&scene.stacks) {
             frames += expected.len();
             let why = match site_of(&report, &scene.facts, way) {
-                Ok(site) => wrong(site, expected),
+                Ok(site) => wrong(site, &scene.asking, expected),
                 Err(why) => Some(why),
             };
             if let Some(why) = why {

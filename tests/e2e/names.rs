@@ -200,6 +200,8 @@ fn a_capture_is_named_later_with_debug_files_from_elsewhere() {
     std::fs::remove_file(library.arg()).expect("it is ours");
     let elsewhere = Scratch::default().arg("");
     std::fs::create_dir_all(&elsewhere).expect("/tmp takes a folder");
+    let nothing = reported(&capture, &["--debug-dir", &elsewhere]);
+    assert!(nothing.stderr.contains("no file there"), "{}", nothing.stderr);
     let dirs = ["--debug-dir", &elsewhere, "--debug-dir", &folder];
     assert_named(&Report::parse(&reported(&capture, &[&["-f", "json"], &dirs[..]].concat()).stdout));
     let text = reported(&capture, &dirs).stdout;

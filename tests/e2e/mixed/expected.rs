@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde_json::Value;
-use unshed_tests::harness::StoppedThread;
+use unshed_tests::harness::{GdbFrame, StoppedThread};
 use unshed_tests::report::Frame;
 
 /// The evaluator, whose C frames stand for Python frames.
@@ -64,7 +64,19 @@ impl Expected {
                 frame.kind == "native"
                     && frame.module.as_ref() == Some(module)
                     && frame.module_offset == Some(*offset)
-                    && named.is_none_or(|name| is_one_function(name, &frame.function))
+                    && named.is_none_or(|name| name == frame.function)
+            }
+        }
+    }
+}
+
+impl Expected {
+    /// Whether it is an allocator, by its name if gdb knows it.
+    pub(super) fn is_allocator(&self) -> bool {
+        match self {
+            Self::Python(_) => false,
+            Self::Native { name, .. } => {
+                name.as_ref().is_none_or(|name| name.to_lowercase().contains("alloc"))
             }
         }
     }
@@ -81,9 +93,29 @@ impl fmt::Display for Expected {
     }
 }
 
-/// Whether two names are of one function.
-fn is_one_function(one: &str, other: &str) -> bool {
-    one == other
+/// The C frames above the first evaluator, of the thread that has stopped by itself: the one in `calloc`.
+pub(super) fn above_evaluator(pid: u32, threads: &[StoppedThread]) -> Vec<Expected> {
+    let is_there = |thread: &&StoppedThread| {
+        thread
+            .frames
+            .first()
+            .and_then(|frame| frame.name.as_deref())
+            .is_some_and(|name| name.contains("calloc"))
+    };
+    let thread = threads.iter().find(is_there).expect("a thread stands in calloc");
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("the process stands");
+    let frames = thread.addresses();
+    let above = frames.iter().take_while(|(_, frame)| !is_evaluator(frame));
+    above.map(|(address, frame)| native(&maps, *address, frame)).collect()
+}
+
+fn is_evaluator(frame: &GdbFrame) -> bool {
+    frame.name.as_deref().is_some_and(|name| name.starts_with(EVALUATOR))
+}
+
+fn native(maps: &str, address: u64, frame: &GdbFrame) -> Expected {
+    let (module, offset) = place(maps, address - 1);
+    Expected::Native { name: frame.name.clone(), module, offset }
 }
 
 /// The stack from the leaf outwards, its line being the one that leaks.
@@ -98,7 +130,7 @@ pub(super) fn expected(said: &Value, leaf: &Told, pid: u32, threads: &[StoppedTh
     let mut in_evaluator = false;
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("the process stands");
     for (address, frame) in thread.addresses() {
-        if frame.name.as_deref().is_some_and(|name| name.starts_with(EVALUATOR)) {
+        if is_evaluator(frame) {
             // The leaf itself is there already, and never called by C code.
             in_evaluator = true;
             loop {
@@ -112,8 +144,7 @@ pub(super) fn expected(said: &Value, leaf: &Told, pid: u32, threads: &[StoppedTh
                 }
             }
         } else if in_evaluator {
-            let (module, offset) = place(&maps, address - 1);
-            stack.push(Expected::Native { name: frame.name.clone(), module, offset });
+            stack.push(native(&maps, address, frame));
         }
     }
     assert!(python.next().is_none(), "there are Python frames without an evaluator in gdb's backtrace");

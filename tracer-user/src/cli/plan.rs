@@ -205,7 +205,10 @@ impl ReportPlan {
         let mut story = archive::read(&mut file).map_err(|error| error.about(self.capture.display()))?;
         story.sort(self.sort);
         if !self.debug_dirs.is_empty() {
-            Renamer::new(&self.debug_dirs)?.rename(story.sites.iter_mut().map(|site| &mut site.stack));
+            let stacks = story.sites.iter_mut().map(|site| &mut site.stack);
+            if Renamer::new(&self.debug_dirs)?.rename(stacks) == 0 {
+                eprintln!("--debug-dir: no file there has the build id of a module on these stacks");
+            }
         }
         if let Some(output) = &self.output {
             return output.save(&story, &self.style);

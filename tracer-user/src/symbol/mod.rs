@@ -89,3 +89,25 @@ pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     }
     pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_no_hexadecimal_text_stands_for_no_bytes() {
+        assert_eq!((hex(&[0, 0xa5, 0xff]).as_str(), unhex("00a5FF")), ("00a5ff", Some(vec![0, 0xa5, 0xff])));
+        for wrong in ["0", "0g", "+1", "é"] {
+            assert_eq!(unhex(wrong), None, "{wrong}");
+        }
+        assert_eq!((file_name("/usr/lib/a.so"), file_name("a.so"), file_name("/")), ("a.so", "a.so", "/"));
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        }
+    }
+}

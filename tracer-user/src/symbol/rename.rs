@@ -27,7 +27,8 @@ impl Renamer {
     }
 
     /// Names all places of many stacks, module by module, so that each file is read once; then replaces in each stack what has become better.
-    pub fn rename<'a>(&mut self, stacks: impl IntoIterator<Item = &'a mut Vec<Frame>>) {
+    /// Returns how many places are in files of the right build.
+    pub fn rename<'a>(&mut self, stacks: impl IntoIterator<Item = &'a mut Vec<Frame>>) -> usize {
         let stacks: Vec<&mut Vec<Frame>> = stacks.into_iter().collect();
         let frames = stacks.iter().flat_map(|stack| stack.iter());
         let mut places: Vec<FramePlace> = frames.filter_map(|frame| frame.place.clone()).collect();
@@ -43,6 +44,7 @@ impl Renamer {
         for stack in stacks {
             *stack = renamed(std::mem::take(stack), &self.known);
         }
+        self.known.len()
     }
 
     /// The frames of a place, if a file of its very build is in the folders.

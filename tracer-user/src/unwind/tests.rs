@@ -2,7 +2,7 @@
 //! the wrong register, offset or word gives another value.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, LittleEndian, Location,
@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use tracer_common::unwind::{Cfa, Rbp, Rule, find};
 
 use super::Unwinder;
+use super::cache::{Cache, Key};
 use super::pack::Limits;
 use super::rows::FileRows;
 use crate::target::elf::Elf;
@@ -20,6 +21,7 @@ use crate::target::fixture;
 use crate::target::frame_table::{FrameTable, Row};
 use crate::target::modules::{CodeFile, Modules};
 use crate::target::process::Process;
+use crate::target::python::Python;
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -331,4 +333,64 @@ proptest! {
             }
         }
     }
+}
+
+/// A live interpreter: its evaluator is marked, and the library that it loads later is appended.
+#[test]
+fn a_live_interpreter_has_its_evaluator_and_what_it_loads_later() {
+    let script = "print(1)\ninput()\nimport _ctypes\nprint(2)\ninput()";
+    for path in [fixture::shared(), fixture::debian()].into_iter().flatten() {
+        let mut python = fixture::Script::start(&path, script, &[]);
+        assert_eq!(python.line(), "1");
+        let process = Process::open(python.pid()).unwrap();
+        let image = Python::find(&process).unwrap().image;
+        let mut modules = Modules::default();
+        modules.refresh(&process).unwrap();
+        let limits = Limits { modules: 256, pages: 4096, rows: 1 << 20, rules: 4096 };
+        let mut unwinder = Unwinder::new(limits, Some(&image));
+        let first = unwinder.update(&modules);
+        let evaluator = |unwinder: &Unwinder, view, vaddr: u64| {
+            let address = image.bias.unwrap().wrapping_add(vaddr);
+            find(unwinder.tables(), view, address).unwrap_or_default().is_evaluator()
+        };
+        let parts = unwinder.facts().evaluator.clone();
+        assert!(!parts.is_empty(), "{}", path.display());
+        for part in &parts {
+            let at = [part.start - 1, part.start, part.end - 1, part.end];
+            let marked = at.map(|vaddr| evaluator(&unwinder, first.view, vaddr));
+            assert_eq!(marked, [false, true, true, false], "{} {part:x?}", path.display());
+        }
+        let files = unwinder.facts().files;
+        python.go_on();
+        assert_eq!(python.line(), "2");
+        assert!(modules.refresh(&process).unwrap());
+        let second = unwinder.update(&modules);
+        assert!(unwinder.facts().files > files && unwinder.facts().without.is_empty());
+        assert_eq!((second.pages.start, second.rules.start), (first.pages.end, first.rules.end));
+        assert!(!second.pages.is_empty() && second.modules.len() > first.modules.len());
+        assert!(evaluator(&unwinder, second.view, parts[0].start));
+        let loaded = modules.list().iter().find(|module| module.file.name().contains("_ctypes")).unwrap();
+        let found = (loaded.start..loaded.end).filter(|at| find(unwinder.tables(), second.view, *at).is_ok());
+        assert!(found.count() > 1000, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_file_is_read_once_for_all_processes() {
+    let own = Process::open(std::process::id()).unwrap();
+    let mut modules = Modules::default();
+    modules.refresh(&own).unwrap();
+    let limits = Limits { modules: 64, pages: 4096, rows: 1 << 20, rules: 4096 };
+    let cache = Arc::new(Mutex::new(Cache::new(64 << 20)));
+    let mut one = Unwinder::sharing(limits, None, Arc::clone(&cache));
+    one.update(&modules);
+    let known = |cache: &Mutex<Cache>| {
+        let mut cache = cache.lock().unwrap();
+        modules.list().iter().map(|module| cache.get(&Key::of(&module.file)).unwrap().unwrap()).collect()
+    };
+    let before: Vec<Arc<FileRows>> = known(&cache);
+    let mut other = Unwinder::sharing(limits, None, Arc::clone(&cache));
+    other.update(&modules);
+    assert!(before.iter().zip(known(&cache)).all(|(one, other)| Arc::ptr_eq(one, &other)));
+    assert_eq!(one.facts(), other.facts());
 }

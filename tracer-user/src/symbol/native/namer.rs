@@ -1,13 +1,14 @@
 //! Names places, file after file, with a bounded number of files open: blazesym maps every file that it meets, and the debug information of a large
 //! process is gigabytes.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use super::frames::Call;
 use super::opened::{Module, Opened};
 use crate::symbol::debug_files::DebugFiles;
 use crate::symbol::{Frame, FramePlace, hex};
-use crate::target::modules::{CodeFile, Place};
+use crate::target::modules::{CodeFile, Identity, Place};
 
 /// What may be open at a time: modules, and bytes of their files (with their debug files) that are mapped. One module alone may be larger.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +53,13 @@ impl Namer {
             vaddr: behind.vaddr.saturating_sub(1),
             build_id: behind.file.build_id.as_deref().map(hex),
         };
-        self.frames(&module(&behind.file), &Call { place })
+        let call = Call { place };
+        // What is in the file now is not what the process runs; and what is mapped of a file that is cut short must not be touched.
+        if !is_as_mapped(&behind.file) {
+            self.open.retain(|opened| !opened.is_of(&module(&behind.file)));
+            return vec![call.nameless("overwritten since it was mapped: no symbols")];
+        }
+        self.frames(&module(&behind.file), &call)
     }
 
     /// The frames of a call in a module.
@@ -93,6 +100,11 @@ impl Namer {
     pub(in crate::symbol) fn knows(&mut self, module: &Module) -> bool {
         self.opened(module).is_some_and(|opened| opened.has_names())
     }
+}
+
+/// Whether a file has not been written to since it was first seen in the process.
+fn is_as_mapped(file: &CodeFile) -> bool {
+    File::open(file.open_path()).and_then(|now| Identity::of(&now)).is_ok_and(|now| now == file.identity())
 }
 
 fn module(file: &Arc<CodeFile>) -> Module {

@@ -153,6 +153,27 @@ fn a_file_that_is_gone_still_gives_its_names() {
 }
 
 #[test]
+fn a_file_that_was_overwritten_in_its_place_gives_no_names() {
+    let folder = library(&[]);
+    let (hidden, inlined) = (place(&folder, "behind_hidden"), place(&folder, "behind_inlined"));
+    let mut namer = nowhere();
+    assert_eq!(told(&namer.name(&hidden)), HIDDEN);
+    // Cut short while it is mapped: touching what is missing would end this process with SIGBUS.
+    let file = std::fs::OpenOptions::new().write(true).open(folder.path("libfoo.so")).unwrap();
+    file.set_len(0).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    for place in [&hidden, &inlined] {
+        let frame = namer.name(place).remove(0);
+        let reason = frame.unnamed.unwrap();
+        assert!(
+            reason.starts_with("overwritten since it was mapped: no symbols in libfoo.so (build id "),
+            "{reason}"
+        );
+        assert_eq!(frame.place.unwrap().vaddr, place.vaddr - 1);
+    }
+}
+
+#[test]
 fn an_address_at_which_two_files_have_been_has_two_answers() {
     let (one, other) = (library(&[]), library(&["-DOTHER"]));
     let mut names = NativeNames::start(Options::default());

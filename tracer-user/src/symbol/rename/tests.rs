@@ -39,7 +39,8 @@ fn nameless_frames_get_names_and_inlined_functions() {
     // The library itself is not needed.
     drop(folder);
     let mut same = before.clone();
-    Renamer::new(std::slice::from_ref(&debug.0)).unwrap().rename([&mut stack, &mut same]);
+    let found = Renamer::new(std::slice::from_ref(&debug.0)).unwrap().rename([&mut stack, &mut same]);
+    assert_eq!(found, 2);
     assert_eq!(stack, same);
     let expected = ["hidden foo.c:11", "grow foo.c:7 (inlined)", "exported foo.c:16"];
     assert_eq!(told(&stack[..3]), expected);
@@ -78,7 +79,7 @@ fn another_build_and_a_capture_without_build_ids_change_nothing() {
         let mut stack = captured(from);
         let before = stack.clone();
         std::fs::copy(bare.path("whole"), bare.path("libfoo.so.debug")).unwrap();
-        Renamer::new(&folders).unwrap().rename([&mut stack]);
+        assert_eq!(Renamer::new(&folders).unwrap().rename([&mut stack]), 0);
         assert_eq!(stack, before);
     }
 }
