@@ -180,7 +180,7 @@ impl Row {
         } else if self.cut || (native != Native::Full && !in_c) {
             rest.iter().all(|frame| frame.kind == "python")
         } else {
-            !in_c || (1..=OUTERMOST).contains(&rest.len()) && !rest.iter().any(|frame| self.is_own(frame))
+            !in_c || (1..=OUTERMOST).contains(&rest.len()) && rest.iter().all(is_of_libc)
         };
         if right { Ok(()) } else { Err(format!("the stack ends with [{}]", places(rest))) }
     }
@@ -260,6 +260,10 @@ impl fmt::Display for Wanted {
 /// Whether a frame has this name; functions of C++ may be told with their arguments.
 fn is_named(frame: &Frame, name: &str) -> bool {
     frame.function.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('('))
+}
+
+fn is_of_libc(frame: &Frame) -> bool {
+    frame.module.as_deref().is_some_and(|module| module.starts_with("libc."))
 }
 
 fn places(frames: &[Frame]) -> String {
