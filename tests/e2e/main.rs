@@ -1,4 +1,4 @@
-//! End to end: real interpreters, real programs, the real binary; needs root, gcc, pyenv's shared CPython 3.11, Debian's own, and
+//! End to end: real interpreters, real programs, the real binary; needs root, gcc, gdb, pyenv's shared CPython 3.11, Debian's own, and
 //! the allocators jemalloc and tcmalloc.
 //!
 //! `cargo test --package unshed-tests --test e2e`, or a part of it: `… --test e2e manners::`. `UNSHED_BIN` names another binary.
@@ -14,6 +14,7 @@ mod family;
 mod large;
 mod limits;
 mod manners;
+mod mixed;
 mod names;
 mod native;
 mod programs;

@@ -53,6 +53,31 @@ fn the_json_tells_the_truth() {
     capture().truth.assert_told_by(&Report::parse(&text));
 }
 
+/// Debian's interpreter is one file, from which every block of this program comes: only Python frames are left, and the figures stay.
+#[test]
+fn the_interpreter_can_be_hidden() {
+    let whole = Report::parse(&report(&["-f", "json"]));
+    let hidden = Report::parse(&report(&["-f", "json", "--hide-interpreter"]));
+    let own = |report: &Report| {
+        let frames = report.sites.iter().filter(|site| site.stack.iter().any(|frame| frame.kind == "python"));
+        frames
+            .flat_map(|site| &site.stack)
+            .filter(|frame| frame.module.as_deref() == Some("python3.11"))
+            .count()
+    };
+    assert!(own(&whole) > 0, "the capture has frames of the interpreter");
+    assert_eq!(own(&hidden), 0);
+    assert!(
+        hidden
+            .sites
+            .iter()
+            .zip(&whole.sites)
+            .all(|(one, other)| one.stack.is_empty() == other.stack.is_empty())
+    );
+    capture().truth.assert_told_by(&hidden);
+    assert!(!report(&["--hide-interpreter"]).contains("[python3.11]"));
+}
+
 #[test]
 fn a_file_gets_what_stdout_would() {
     for format in ["text", "json", "folded", "svg"] {

@@ -4,6 +4,7 @@ On `run SECONDS` it works for so many seconds of its own CPU time and prints {"w
 is well under a millisecond untraced: a tracer that costs 400 times as much must still end its run soon after the time.
 """
 
+import functools
 import io
 import json
 import os
@@ -242,6 +243,20 @@ def at_depth(wanted):
     return unit
 
 
+# --- falls N: the same under N calls from Python to C and back to Python --------------------------------------------------
+
+
+def fall(left, number):
+    """Each turn is five or six C frames: the evaluator, what calls `reduce`, and what calls back."""
+    if left > 1:
+        return functools.reduce(fall, (number,), left - 1)
+    return dive(1, number)
+
+
+def falls(turns):
+    return lambda number: fall(turns, number)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 
 WORKLOADS = {
@@ -266,7 +281,8 @@ def run(unit, seconds):
 
 def main():
     name, *depth = sys.argv[1:]
-    unit = at_depth(int(depth[0])) if name == "depth" else WORKLOADS[name]
+    made = {"depth": at_depth, "falls": falls}
+    unit = made[name](int(depth[0])) if name in made else WORKLOADS[name]
     for number in range(50):
         unit(number)
     print("READY", os.getpid(), flush=True)

@@ -34,6 +34,10 @@ use workload::Working;
 /// Function entries and returns, as everybody puts them; where that is incomplete, so it is.
 const NAIVE: &str = "--hooks naive --incomplete";
 
+/// Heads of the two tables of the price of a hit.
+const PYTHON_FRAMES: &str = "price of a hit: ns of the target's CPU, `--work` at a depth of Python frames";
+const C_FRAMES: &str = "price of a hit: ns of the target's CPU, `--native` at a depth of C frames";
+
 /// Runs the verb.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let options = options::parse(args)?;
@@ -79,7 +83,9 @@ fn price_of_a_hit(python: &Interpreter, unshed: &Path, plan: Plan) -> Result<()>
         return Ok(());
     }
     let steps = price::measure(python, unshed, plan)?;
-    println!("\n{}{}", table::price(&steps), table::price_goal(price::bare(&steps)));
+    println!("\n{}{}", table::price(PYTHON_FRAMES, &steps), table::price_goal(price::bare(&steps)));
+    let steps = price::measure_native(python, unshed, plan)?;
+    println!("\n{}", table::price(C_FRAMES, &steps));
     Ok(())
 }
 

@@ -173,12 +173,12 @@ impl Outcome {
 }
 
 fn print(rows: &[(String, Outcome)]) {
-    println!("{:28}  {:44}  result", "kernel", "program or test");
+    println!("{:28}  {:58}  result", "kernel", "program or test");
     let mut details = Vec::new();
     for (name, outcome) in rows {
         let kernel = if outcome.release.is_empty() { name } else { &outcome.release };
         let mut row = |what: &str, result: &str, detail: Option<&String>| {
-            println!("{kernel:28}  {what:44}  {result}");
+            println!("{kernel:28}  {what:58}  {result}");
             details.extend(detail.map(|detail| (kernel.clone(), what.to_owned(), detail.clone())));
         };
         for (program, verdict) in &outcome.programs {

@@ -67,6 +67,9 @@ pub(crate) fn test_tools() -> Result<()> {
     if !works("objdump", &["--version"]) {
         apt_install("objdump, which the planner's tests are held against", &["binutils"])?;
     }
+    if !works("gdb", &["--version"]) {
+        apt_install("gdb, which the walk along C frames is held against", &["gdb"])?;
+    }
     for (file, package) in TEST_FILES {
         if !Path::new(file).exists() {
             apt_install("what the tests trace", &[package])?;

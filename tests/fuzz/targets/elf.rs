@@ -5,6 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use tracer_user::target::elf::{Elf, Symbol};
 use tracer_user::target::frame_table::FrameTable;
+use tracer_user::unwind::evaluator;
+use tracer_user::unwind::rows::FileRows;
 
 /// The most that is asked for at once.
 const LIMIT: u64 = 4096;
@@ -26,6 +28,14 @@ fuzz_target!(|data: &[u8]| {
         assert!(elf.is_code(range.start) && elf.is_code(range.end - 1));
         assert_eq!(frames.function_at(range.end - 1), Some(range.clone()));
         let _ = (frames.cfa_words(range.start), frames.cfa_words(range.end - 1));
+    }
+    if let Ok(rows) = FileRows::of_table(&frames) {
+        for (stretch, rule) in rows.stretches() {
+            assert_eq!((rows.rule_at(stretch.start), rows.rule_at(stretch.end - 1)), (rule, rule));
+        }
+        let parts = evaluator::parts(&elf);
+        assert!(parts.iter().all(|part| frames.function_at(part.start).as_ref() == Some(part)));
+        let _ = rows.with_evaluator(&parts);
     }
     for name in ["_PyRuntime", "Py_Version", "PyObject_Malloc", "main", ""] {
         let Some(symbol) = elf.symbol(name) else { continue };

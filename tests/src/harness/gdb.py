@@ -1,11 +1,10 @@
 """What gdb says of a process's threads, one line of JSON behind `STOPPED ` for each time that the process is stopped.
 
-gdb runs this with the process attached. It obeys the lines of its stdin: `go` lets the process run until a SIGINT comes from outside, `quit`
-lets it go. While the process stands, whoever asked may look at it too.
+gdb runs this with the process attached. It obeys the lines of its stdin: `go` lets the process run until a SIGINT comes from outside, `until FUNCTION
+CONDITION` until it is at a function and a condition holds, `quit` lets it go. While the process stands, whoever asked may look at it too.
 """
 
 import json
-import os
 import sys
 
 import gdb
@@ -62,10 +61,21 @@ def tell():
     print("STOPPED", json.dumps({"threads": threads}), flush=True)
 
 
-tell()
-for command in sys.stdin:
-    if command.strip() != "go":
-        break
+def until(function, condition):
+    stop = gdb.Breakpoint(function, internal=True)
+    stop.condition = condition
     gdb.execute("continue", to_string=True)
+    stop.delete()
+
+
+tell()
+for line in sys.stdin:
+    command, *words = line.split(maxsplit=2)
+    if command == "go":
+        gdb.execute("continue", to_string=True)
+    elif command == "until":
+        until(*words)
+    else:
+        break
     tell()
 gdb.execute("detach", to_string=True)

@@ -134,16 +134,52 @@ impl Gdb {
     /// # Panics
     /// When the process has ended, or gdb has.
     pub fn run_a_moment(&mut self) {
-        self.send("go");
+        self.resume();
+        self.runs += 1;
+        let micros = self.random.hash_one(self.runs) % LONGEST_RUN;
+        std::thread::park_timeout(Duration::from_micros(micros));
+        self.stop();
+    }
+
+    /// Lets the process run.
+    ///
+    /// # Panics
+    /// When the process has ended, or gdb has.
+    pub fn resume(&mut self) {
+        self.run("go");
+    }
+
+    /// Lets the process run until it enters a function and a condition of gdb's holds; [`Gdb::stopped`] waits for it.
+    ///
+    /// # Panics
+    /// When the process has ended, or gdb has.
+    pub fn resume_until(&mut self, function: &str, condition: &str) {
+        self.run(&format!("until {function} {condition}"));
+    }
+
+    fn run(&mut self, command: &str) {
+        self.send(command);
         let stat = format!("/proc/{}/stat", self.pid);
         wait_until("gdb lets the process run", SHORT, || {
             let text = std::fs::read_to_string(&stat).unwrap_or_default();
             text.rsplit_once(") ").is_none_or(|(_, rest)| !rest.starts_with('t'))
         });
-        self.runs += 1;
-        let micros = self.random.hash_one(self.runs) % LONGEST_RUN;
-        std::thread::park_timeout(Duration::from_micros(micros));
+    }
+
+    /// Stops the process.
+    ///
+    /// # Panics
+    /// When it has ended, or gdb has.
+    pub fn stop(&mut self) {
         signal(self.pid, libc::SIGINT);
+        self.take_threads();
+    }
+
+    /// Waits until the process stands still by itself.
+    ///
+    /// # Panics
+    /// When it has ended, or gdb has.
+    pub fn stopped(&mut self) {
         self.take_threads();
     }
 

@@ -11,6 +11,11 @@ use super::walker::Walked;
 /// Kinds of disagreement that are printed.
 const SHOWN: usize = 20;
 
+/// A share in percent; none of nothing.
+pub(super) fn percent(part: usize, whole: usize) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
 /// Sums over stacks.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -21,11 +26,11 @@ pub(super) struct Tally {
     /// Frames, of the longer one of both views each time.
     pub(super) frames: usize,
     /// Frames that both have at the same place.
-    agreeing: usize,
+    pub(super) agreeing: usize,
     /// Stacks with a signal's frame.
-    interrupted: usize,
+    pub(super) interrupted: usize,
     /// Stacks that are longer than what is walked.
-    cut: usize,
+    pub(super) cut: usize,
     /// Where the views part: how often, and one stack of it.
     partings: BTreeMap<String, (usize, String)>,
 }
@@ -72,7 +77,7 @@ impl Tally {
 
     /// The share of frames that agree.
     pub(super) fn percent(&self) -> f64 {
-        100.0 * self.agreeing as f64 / self.frames.max(1) as f64
+        percent(self.agreeing, self.frames)
     }
 }
 

@@ -232,5 +232,6 @@ fn in_json(text: &str) -> String {
 fn figures(loaded: &Loaded) -> (u64, String) {
     let after = |words: &str| loaded.log.lines().find_map(|line| line.strip_prefix(words));
     let insns = after("processed ").and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap_or(0);
-    (insns, after("stack depth ").unwrap_or("").trim().to_owned())
+    // Newer kernels tell only the largest (7.3: `stack depth max 256`).
+    (insns, after("stack depth ").unwrap_or("").trim().trim_start_matches("max ").to_owned())
 }

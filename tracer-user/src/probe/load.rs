@@ -13,6 +13,8 @@ use tracer_common::site::{OTHER_SITES, SiteTotals};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel;
+use crate::probe::doctor::kernel_release;
+use crate::probe::multi;
 
 /// The probes, built by build.rs.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("UNSHED_PROBES"));
@@ -20,6 +22,10 @@ pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("UNSHED_PROBE
 /// The programs that a hit calls, one after the other, and their places in the table of programs.
 pub(crate) const STAGES: [(Stage, &str); Stage::COUNT as usize] =
     [(Stage::Native, "on_native"), (Stage::Books, "on_books")];
+
+/// The release from which the kernel has no warning for tracing programs whose maps are not allocated beforehand (kernel/bpf/verifier.c,
+/// `check_map_prog_compatibility`; `cargo xtask kernels` sees it on 5.15 and not on 6.1).
+const QUIET_RELEASE: (u32, u32) = (6, 1);
 
 /// Bounds of the kernel's memory.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +74,10 @@ impl Probes {
     }
 
     fn load_with(limits: Limits, log: ProbeLog, counters: u32) -> Result<Self> {
+        if would_panic(&kernel_release(), &panic_on_warn()) {
+            return Err(Error::failed("this kernel is set to panic on warnings, and kernels before 6.1 warn when such probes are loaded")
+                .next("`sysctl kernel.panic_on_warn=0` for the time of the trace; the warning itself is harmless"));
+        }
         let level: u8 = match log {
             ProbeLog::Off => 0,
             ProbeLog::Debug => 4,
@@ -218,6 +228,16 @@ impl Probes {
     }
 }
 
+fn panic_on_warn() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/panic_on_warn").unwrap_or_default()
+}
+
+/// Whether loading the probes would bring the host down. Their maps grow as they are filled, and for that the kernel had a warning (once after each boot)
+/// for all tracing programs, because a probe inside its own allocator might call that again; ours are in user space.
+fn would_panic(release: &str, panic_on_warn: &str) -> bool {
+    multi::series(release) < QUIET_RELEASE && !matches!(panic_on_warn.trim(), "" | "0")
+}
+
 fn too_many(points: usize) -> Error {
     Error::failed(format!("{points} probe points are more than the {MAX_HOOKS} that fit"))
 }
@@ -253,4 +273,18 @@ pub(crate) fn refused(cause: &(dyn std::error::Error + 'static)) -> Error {
     }
     Error::failed(format!("the kernel refused the probes: {}", words.replace('\n', " ")))
         .next("`unshed doctor` says what this kernel allows")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::would_panic;
+
+    #[test]
+    fn only_old_kernels_that_panic_on_warnings_would() {
+        assert!(would_panic("5.15.0-91-generic", "1\n"));
+        assert!(would_panic("6.0.12", "1"));
+        assert!(!would_panic("5.15.0-91-generic", "0\n"));
+        assert!(!would_panic("5.15.0-91-generic", ""));
+        assert!(!would_panic("6.1.0-50-cloud-amd64", "1"));
+    }
 }

@@ -20,8 +20,13 @@ const FIRST_RELEASE: (u32, u32) = (6, 10);
 /// Whether this kernel's `uprobe_multi` can be trusted, from its release ("6.18.44-…").
 #[must_use]
 pub fn supported(release: &str) -> bool {
+    series(release) >= FIRST_RELEASE
+}
+
+/// The first two numbers of a release.
+pub(crate) fn series(release: &str) -> (u32, u32) {
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= FIRST_RELEASE
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// Loads a program of the object for `uprobe_multi`, or (`attach_type` 0) as the object has it, with the maps that `probes` has made.

@@ -251,3 +251,41 @@ fn quiet() -> Site {
         ..small_ints()
     }
 }
+
+/// A leak in an extension, with every C frame from the allocator to `_start`: an inlined helper, a callback from C, the interpreter's own start.
+pub(super) fn mixed() -> Site {
+    let source = |path: &str| format!("/tmp/python-build.20260509073455.222/Python-3.11.7/{path}");
+    let own =
+        |function: &str, path: &str, line| native(function, &source(path), line, "libpython3.11.so.1.0");
+    let extension = |function: &str, path: &str, line| {
+        native(function, path, line, "engine.cpython-311-x86_64-linux-gnu.so")
+    };
+    Site {
+        stack: vec![
+            own("PyLong_FromLong", "Objects/longobject.c", 212),
+            Frame { inlined: true, ..extension("new_count", "/build/engine/src/counts.h", 14) },
+            extension("engine_tick", "/build/engine/src/engine.c", 88),
+            own("cfunction_vectorcall_O", "Objects/methodobject.c", 514),
+            own("PyObject_Vectorcall", "Objects/call.c", 299),
+            python("Service.tick.<locals>.<lambda>", "/app/service.py", 31),
+            own("_PyFunction_Vectorcall", "Objects/call.c", 393),
+            own("list_sort_impl", "Objects/listobject.c", 2298),
+            own("method_vectorcall_FASTCALL_KEYWORDS", "Objects/descrobject.c", 364),
+            python("Service.tick", "/app/service.py", 30),
+            python("main", "/app/service.py", 58),
+            python("<module>", "/app/service.py", 61),
+            own("_PyEval_Vector", "Python/ceval.c", 6434),
+            own("PyEval_EvalCode", "Python/ceval.c", 1148),
+            own("run_eval_code_obj", "Python/pythonrun.c", 1741),
+            own("run_mod", "Python/pythonrun.c", 1762),
+            own("pymain_run_file_obj", "Modules/main.c", 360),
+            Frame { inlined: true, ..own("pymain_run_python", "Modules/main.c", 601) },
+            own("Py_RunMain", "Modules/main.c", 680),
+            own("Py_BytesMain", "Modules/main.c", 734),
+            Frame { file: None, line: None, ..native("__libc_start_call_main", "", 0, "libc.so.6") },
+            Frame { file: None, line: None, ..native("_start", "", 0, "python3.11") },
+        ],
+        ints: None,
+        ..leak()
+    }
+}

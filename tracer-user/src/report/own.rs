@@ -174,12 +174,13 @@ impl<'a> Program<'a> {
         if frame.kind == FrameKind::Python {
             return false;
         }
-        let Some(module) = &frame.module else { return false };
-        if serves(module) || is_runtime(frame) {
+        let path = frame.place.as_ref().map(|place| &place.path);
+        let Some(file) = path.or(frame.module.as_ref()) else { return false };
+        if serves(file) || is_runtime(frame) {
             return true;
         }
         // A program that has CPython built in: its own functions are told by their source file, if at all.
-        let holds_cpython = self.interpreter == Some(file_name(module));
+        let holds_cpython = self.interpreter == Some(file_name(file));
         holds_cpython && frame.file.as_deref().is_none_or(is_source)
     }
 

@@ -88,6 +88,10 @@ fn worst_lines(page: &mut Page, story: &Story, all: &[Line]) {
 fn place_of(line: &Line, room: usize) -> String {
     let number = line.line.map(|line| format!(":{line}")).unwrap_or_default();
     match (&line.file, &line.module) {
+        // Code without a name is called after its module.
+        (None, Some(module)) if line.function.as_ref().is_some_and(|function| function.contains(module)) => {
+            String::new()
+        }
         (None, Some(module)) => format!("[{}]", plain::shorten_path(module, room.saturating_sub(2))),
         (file, _) => {
             let room = room.saturating_sub(number.len());
@@ -96,7 +100,7 @@ fn place_of(line: &Line, room: usize) -> String {
     }
 }
 
-/// Who called a line of C code most, in terms of what lives, and for how much of it.
+/// Who called a line of C code most, in terms of what lives, and for how much of it; below the line's function, or further to the left if the page is narrow.
 fn called_from(page: &mut Page, caller: &Caller, line: &Line, indent: usize) {
     let share = if caller.live_bytes == line.live_bytes {
         String::new()

@@ -7,15 +7,12 @@ use tracer_common::limits::{MAX_MODULES, MAX_PAGES, MAX_RULES};
 use crate::error::Result;
 use crate::probe::load::Probes;
 use crate::session::subject::Subject;
-use crate::target::modules::{Modules, Place};
+use crate::target::modules::{CodeFile, Modules, Place};
 use crate::unwind::pack::Limits;
 use crate::unwind::{Facts, Unwinder};
 
-/// Unwind rows for which there is room besides those of what is mapped at the beginning: 2 MiB, three times what numpy brings.
-const MORE_ROWS: u32 = 512 << 10;
-
-/// Rows for which there is room at least: 4 MiB, because a command that has not run yet has mapped nothing.
-const LEAST_ROWS: u32 = 1 << 20;
+/// Rows for which there is room at least, 3.75 MiB: an interpreter with its libraries has some 130,000, and numpy brings 500,000. A command that has not run yet has mapped nothing.
+const LEAST_ROWS: u32 = 960 << 10;
 
 /// Rows of all files at most: 256 MiB.
 const MOST_ROWS: u32 = 64 << 20;
@@ -47,6 +44,13 @@ impl Code {
         this.mapped_bytes = subject.process.code_bytes();
         this.modules.refresh(&subject.process)?;
         this.unwinder.take_up(&this.modules);
+        if subject.is_fresh() {
+            // Its libraries are mapped within a millisecond of its first instruction, and it allocates within the next.
+            let interpreter = &subject.python.image.open;
+            let libraries = subject.python.libraries.iter().chain([interpreter]);
+            let files: Vec<CodeFile> = libraries.filter_map(|path| CodeFile::of_file(path).ok()).collect();
+            this.unwinder.prepare(&files);
+        }
         this.spent = begin.elapsed();
         Ok(this)
     }
@@ -54,7 +58,8 @@ impl Code {
     /// Rows that the kernel must have room for; from now on there will be no more.
     pub(super) fn room_for_rows(&mut self) -> u32 {
         let rows = u32::try_from(self.unwinder.facts().rows).unwrap_or(MOST_ROWS);
-        let room = rows.saturating_add(MORE_ROWS).clamp(LEAST_ROWS, MOST_ROWS);
+        // The more there is, the more may come.
+        let room = rows.saturating_add(rows / 2).clamp(LEAST_ROWS, MOST_ROWS);
         self.unwinder.limit_rows(room)
     }
 

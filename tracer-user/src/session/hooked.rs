@@ -137,7 +137,8 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
         ns_tgid: subject.process.namespace_pid(),
         pool_bytes: subject.layout.pools.pool_size as u32,
         work: plan.work | remember,
-        native: plan.native as u32,
+        // Without stacks there is nothing to walk.
+        native: if plan.work & work::STACKS == 0 { Mode::Off } else { plan.native } as u32,
         layout: subject.layout.walk,
     }
 }

@@ -155,11 +155,12 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Modules {
     list: Vec<Module>,
-    files: HashMap<(u64, u64), Option<Arc<CodeFile>>>,
+    files: HashMap<(u64, u64), Arc<CodeFile>>,
 }
 
 impl Modules {
-    /// Reads what is mapped now. `true` if it differs from what was known. Files that cannot be read, or are no ELF files, are left out.
+    /// Reads what is mapped now. `true` if it differs from what was known. Files that cannot be read, or are no ELF files, are left out. Where nothing is left of what was
+    /// known, the process has replaced its image, and what was known is kept: addresses that it left behind are of the old image.
     ///
     /// # Errors
     /// When the process is gone.
@@ -178,13 +179,18 @@ impl Modules {
             list.push(Module { start: mapping.start, end: mapping.end, offset: mapping.offset, vaddr, file });
         }
         list.sort_by_key(|module| module.start);
+        let is_same = |one: &Module, other: &Module| {
+            (one.start, one.end, one.offset) == (other.start, other.end, other.offset)
+                && Arc::ptr_eq(&one.file, &other.file)
+        };
         let same = list.len() == self.list.len()
-            && list.iter().zip(&self.list).all(|(one, other)| {
-                (one.start, one.end, one.offset) == (other.start, other.end, other.offset)
-                    && Arc::ptr_eq(&one.file, &other.file)
-            });
+            && list.iter().zip(&self.list).all(|(one, other)| is_same(one, other));
+        let known = |one: &Module| self.list.iter().any(|other| is_same(one, other));
+        if same || !self.list.is_empty() && !list.iter().any(known) {
+            return Ok(false);
+        }
         self.list = list;
-        Ok(!same)
+        Ok(true)
     }
 
     /// The mapped stretches, by address.
@@ -209,12 +215,14 @@ impl Modules {
     fn file(&mut self, process: &Process, mapping: &Mapping) -> Option<Arc<CodeFile>> {
         let identity = (mapping.device, mapping.inode);
         if let Some(known) = self.files.get(&identity) {
-            return known.clone();
+            return Some(Arc::clone(known));
         }
-        let room = self.files.len() < FILES;
-        let file = room.then(|| CodeFile::of_mapping(process, mapping).ok().map(Arc::new))?;
-        self.files.insert(identity, file.clone());
-        file
+        if self.files.len() >= FILES {
+            return None;
+        }
+        let file = Arc::new(CodeFile::of_mapping(process, mapping).ok()?);
+        self.files.insert(identity, Arc::clone(&file));
+        Some(file)
     }
 }
 
@@ -234,5 +242,18 @@ mod tests {
         let elf = crate::target::elf::Elf::open(&place.file.open_path()).unwrap();
         assert_eq!(elf.file_offset(place.vaddr), Some(place.offset));
         assert!(modules.place(8).is_none());
+    }
+
+    #[test]
+    fn a_replaced_image_leaves_the_old_one_known() {
+        let own = Process::open(std::process::id()).unwrap();
+        let mut modules = Modules::default();
+        modules.refresh(&own).unwrap();
+        for module in &mut modules.list {
+            module.start += 1;
+        }
+        let first = modules.list[0].start;
+        assert!(!modules.refresh(&own).unwrap());
+        assert_eq!(modules.list[0].start, first);
     }
 }

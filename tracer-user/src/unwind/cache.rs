@@ -97,3 +97,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

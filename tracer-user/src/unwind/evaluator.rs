@@ -79,3 +79,6 @@ fn cfa(row: &Row) -> Option<(gimli::Register, i64)> {
         CfaRule::Expression(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::target::image::Image;
@@ -28,7 +28,7 @@ const CACHE: usize = 64 << 20;
 #[derive(Debug)]
 pub struct Unwinder {
     packed: Packed,
-    cache: Cache,
+    cache: Arc<Mutex<Cache>>,
     interpreter: Option<Interpreter>,
     /// Files that are not in the tables and never will be.
     without: HashSet<Key>,
@@ -68,6 +68,13 @@ impl Unwinder {
     /// Empty tables for a process whose interpreter is in this file.
     #[must_use]
     pub fn new(limits: Limits, interpreter: Option<&Image>) -> Self {
+        Self::sharing(limits, interpreter, Arc::new(Mutex::new(Cache::new(CACHE))))
+    }
+
+    /// The same, with rows that were read for other processes, and for them. Build ids are believed: a process whose file bears the id of another one can
+    /// give wrong stacks to those that share with it.
+    #[must_use]
+    pub fn sharing(limits: Limits, interpreter: Option<&Image>, cache: Arc<Mutex<Cache>>) -> Self {
         let interpreter = interpreter.map(|image| Interpreter {
             build_id: image.elf.build_id().map(<[u8]>::to_vec),
             identity: std::fs::File::open(&image.open).and_then(|file| Identity::of(&file)).ok(),
@@ -75,7 +82,7 @@ impl Unwinder {
         });
         Self {
             packed: Packed::new(limits),
-            cache: Cache::new(CACHE),
+            cache,
             interpreter,
             without: HashSet::new(),
             facts: Facts::default(),
@@ -99,13 +106,18 @@ impl Unwinder {
 
     /// Takes up the files that are mapped now and were not before.
     pub fn take_up(&mut self, modules: &Modules) {
-        for module in modules.list() {
-            let key = Key::of(&module.file);
+        self.prepare(modules.list().iter().map(|module| &*module.file));
+    }
+
+    /// Takes up files that will be mapped.
+    pub fn prepare<'f>(&mut self, files: impl IntoIterator<Item = &'f CodeFile>) {
+        for file in files {
+            let key = Key::of(file);
             if self.packed.has(&key) || self.without.contains(&key) {
                 continue;
             }
-            if let Err(why) = self.place(&module.file, key.clone()) {
-                self.facts.without.push((module.file.path.clone(), why.to_string()));
+            if let Err(why) = self.place(file, key.clone()) {
+                self.facts.without.push((file.path.clone(), why.to_string()));
                 self.without.insert(key);
             }
         }
@@ -119,12 +131,7 @@ impl Unwinder {
     }
 
     fn place(&mut self, file: &CodeFile, key: Key) -> Result<()> {
-        let known = self.cache.get(&key);
-        let rows = known.unwrap_or_else(|| {
-            let read = FileRows::of(file).map(Arc::new);
-            self.cache.put(key.clone(), read.clone());
-            read
-        })?;
+        let rows = self.rows(file, &key)?;
         let parts = self.interpreter.as_ref().filter(|interpreter| interpreter.is(file));
         let parts = parts.map(|interpreter| interpreter.parts.clone()).unwrap_or_default();
         let placed = if parts.is_empty() {
@@ -141,6 +148,17 @@ impl Unwinder {
             self.facts.evaluator = parts;
         }
         Ok(())
+    }
+
+    /// The rows of a file, read or known. While they are read nobody waits for other files'.
+    fn rows(&self, file: &CodeFile, key: &Key) -> Result<Arc<FileRows>> {
+        let cache = || self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cache().get(key);
+        known.unwrap_or_else(|| {
+            let read = FileRows::of(file).map(Arc::new);
+            cache().put(key.clone(), read.clone());
+            read
+        })
     }
 
     /// The tables, as they are or should be in the kernel.

@@ -273,3 +273,6 @@ impl Tables for Packed {
         self.rules.get(usize::from(number)).copied()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,28 +85,38 @@ impl FileRows {
         if honest { builder.finish() } else { Err(Error::failed("its frame descriptions overlap")) }
     }
 
+    /// From stretches of code, by address.
+    ///
+    /// # Errors
+    /// As [`FileRows::of_table`].
+    pub fn of_stretches(stretches: impl IntoIterator<Item = (Range<u64>, Rule)>) -> Result<Self> {
+        let mut builder = Builder::new();
+        for (range, rule) in stretches {
+            builder.push(range, rule);
+        }
+        builder.finish()
+    }
+
     /// The same rows, those of these addresses marked as the evaluator's.
     ///
     /// # Errors
-    /// Never for rows that were made before, but for their number.
-    pub fn with_evaluator(&self, ranges: &[Range<u64>]) -> Result<Self> {
-        let mut builder = Builder::new();
-        builder.lacks.clone_from(&self.lacks);
-        let mut ranges = ranges.to_vec();
-        ranges.sort_by_key(|range| range.start);
+    /// As [`FileRows::of_table`].
+    pub fn with_evaluator(&self, parts: &[Range<u64>]) -> Result<Self> {
+        let mut parts = parts.to_vec();
+        parts.sort_by_key(|part| part.start);
+        let mut marked = Vec::new();
         for (stretch, rule) in self.stretches().filter(|(_, rule)| *rule != Rule::NONE) {
             let mut from = stretch.start;
-            for range in &ranges {
-                let (start, end) = (range.start.max(from), range.end.min(stretch.end));
+            for part in &parts {
+                let (start, end) = (part.start.max(from), part.end.min(stretch.end));
                 if start < end {
-                    builder.push(from..start, rule);
-                    builder.push(start..end, rule.of_evaluator());
+                    marked.extend([(from..start, rule), (start..end, rule.of_evaluator())]);
                     from = end;
                 }
             }
-            builder.push(from..stretch.end, rule);
+            marked.push((from..stretch.end, rule));
         }
-        builder.finish()
+        Ok(Self { lacks: self.lacks.clone(), ..Self::of_stretches(marked)? })
     }
 
     /// The rule of the instruction that the byte at this address belongs to; [`Rule::NONE`] where nothing is said.

@@ -193,3 +193,6 @@ fn part(operation: &Operation<EndianSlice<'_, LittleEndian>>) -> Part {
 fn words(offset: i64) -> Option<i16> {
     (offset % WORD == 0).then(|| i16::try_from(offset / WORD).ok())?
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,21 +2,26 @@
 //! the wrong register, offset or word gives another value.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, LittleEndian, Location,
     ParsedEhFrameHdr, Register, RegisterRule, UnwindContext, UnwindExpression, UnwindSection, Value, X86_64,
 };
 use object::{Object, ObjectSection};
+use proptest::prelude::*;
 use tracer_common::unwind::{Cfa, Rbp, Rule, find};
 
 use super::Unwinder;
+use super::cache::{Cache, Key};
 use super::pack::Limits;
 use super::rows::FileRows;
+use crate::target::elf::Elf;
 use crate::target::fixture;
-use crate::target::frame_table::Row;
+use crate::target::frame_table::{FrameTable, Row};
 use crate::target::modules::{CodeFile, Modules};
 use crate::target::process::Process;
+use crate::target::python::Python;
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -230,15 +235,29 @@ fn real_files() -> Vec<PathBuf> {
     files.flatten().filter(|path| path.is_file()).collect()
 }
 
+/// A file of this machine, and its rows.
+struct Real {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    rows: FileRows,
+}
+
+static REAL: OnceLock<Vec<Real>> = OnceLock::new();
+
+impl Real {
+    fn open(path: PathBuf) -> Self {
+        let rows = FileRows::of(&CodeFile::of_file(&path).unwrap()).unwrap();
+        Self { bytes: std::fs::read(&path).unwrap(), path, rows }
+    }
+}
+
 #[test]
 fn rows_agree_with_gimli_at_every_border() {
     let files = real_files();
     assert!(files.len() >= 2, "{files:?}");
-    for path in files {
-        let bytes = std::fs::read(&path).unwrap();
+    for Real { path, bytes, rows } in files.into_iter().map(Real::open) {
         let object = object::File::parse(&*bytes).unwrap();
         let oracle = Oracle::new(&object);
-        let rows = FileRows::of(&CodeFile::of_file(&path).unwrap()).unwrap();
         let mut context = UnwindContext::new();
         let borders = oracle.borders();
         let mut seen = [0; 4];
@@ -276,4 +295,102 @@ fn the_tables_say_what_the_rows_say() {
         }
     }
     assert!(checked > 10_000, "{checked}");
+}
+
+proptest! {
+    /// Any addresses inside and outside of functions.
+    #[test]
+    fn rows_agree_with_gimli_anywhere(pcs in prop::collection::vec(any::<prop::sample::Index>(), 64)) {
+        let real = REAL.get_or_init(|| real_files().into_iter().map(Real::open).collect());
+        let mut context = UnwindContext::new();
+        for real in real {
+            let object = object::File::parse(&*real.bytes).unwrap();
+            let oracle = Oracle::new(&object);
+            let text = object.section_by_name(".text").unwrap();
+            for pc in &pcs {
+                let pc = text.address() + pc.index(text.size() as usize) as u64;
+                oracle.check(&real.rows, pc, &mut context, &real.path);
+            }
+        }
+    }
+
+    /// Whatever stands in the descriptions: no panic, and rows only of code.
+    #[test]
+    fn broken_descriptions_never_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..64),
+    ) {
+        let mut bytes = std::fs::read("/bin/true").unwrap();
+        let object = object::File::parse(&*bytes).unwrap();
+        let frames = object.section_by_name(".eh_frame").unwrap().file_range().unwrap();
+        for (at, value) in changes {
+            bytes[frames.0 as usize + at.index(frames.1 as usize)] = value;
+        }
+        let elf = Elf::parse(bytes).unwrap();
+        if let Ok(rows) = FileRows::of_table(&FrameTable::new(&elf)) {
+            for (stretch, rule) in rows.stretches().filter(|(_, rule)| *rule != Rule::NONE) {
+                prop_assert!(elf.is_code(stretch.start) && elf.is_code(stretch.end - 1));
+                prop_assert_eq!(rows.rule_at(stretch.start), rule);
+            }
+        }
+    }
+}
+
+/// A live interpreter: its evaluator is marked, and the library that it loads later is appended.
+#[test]
+fn a_live_interpreter_has_its_evaluator_and_what_it_loads_later() {
+    let script = "print(1)\ninput()\nimport _ctypes\nprint(2)\ninput()";
+    for path in [fixture::shared(), fixture::debian()].into_iter().flatten() {
+        let mut python = fixture::Script::start(&path, script, &[]);
+        assert_eq!(python.line(), "1");
+        let process = Process::open(python.pid()).unwrap();
+        let image = Python::find(&process).unwrap().image;
+        let mut modules = Modules::default();
+        modules.refresh(&process).unwrap();
+        let limits = Limits { modules: 256, pages: 4096, rows: 1 << 20, rules: 4096 };
+        let mut unwinder = Unwinder::new(limits, Some(&image));
+        let first = unwinder.update(&modules);
+        let evaluator = |unwinder: &Unwinder, view, vaddr: u64| {
+            let address = image.bias.unwrap().wrapping_add(vaddr);
+            find(unwinder.tables(), view, address).unwrap_or_default().is_evaluator()
+        };
+        let parts = unwinder.facts().evaluator.clone();
+        assert!(!parts.is_empty(), "{}", path.display());
+        for part in &parts {
+            let at = [part.start - 1, part.start, part.end - 1, part.end];
+            let marked = at.map(|vaddr| evaluator(&unwinder, first.view, vaddr));
+            assert_eq!(marked, [false, true, true, false], "{} {part:x?}", path.display());
+        }
+        let files = unwinder.facts().files;
+        python.go_on();
+        assert_eq!(python.line(), "2");
+        assert!(modules.refresh(&process).unwrap());
+        let second = unwinder.update(&modules);
+        assert!(unwinder.facts().files > files && unwinder.facts().without.is_empty());
+        assert_eq!((second.pages.start, second.rules.start), (first.pages.end, first.rules.end));
+        assert!(!second.pages.is_empty() && second.modules.len() > first.modules.len());
+        assert!(evaluator(&unwinder, second.view, parts[0].start));
+        let loaded = modules.list().iter().find(|module| module.file.name().contains("_ctypes")).unwrap();
+        let found = (loaded.start..loaded.end).filter(|at| find(unwinder.tables(), second.view, *at).is_ok());
+        assert!(found.count() > 1000, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_file_is_read_once_for_all_processes() {
+    let own = Process::open(std::process::id()).unwrap();
+    let mut modules = Modules::default();
+    modules.refresh(&own).unwrap();
+    let limits = Limits { modules: 64, pages: 4096, rows: 1 << 20, rules: 4096 };
+    let cache = Arc::new(Mutex::new(Cache::new(64 << 20)));
+    let mut one = Unwinder::sharing(limits, None, Arc::clone(&cache));
+    one.update(&modules);
+    let known = |cache: &Mutex<Cache>| {
+        let mut cache = cache.lock().unwrap();
+        modules.list().iter().map(|module| cache.get(&Key::of(&module.file)).unwrap().unwrap()).collect()
+    };
+    let before: Vec<Arc<FileRows>> = known(&cache);
+    let mut other = Unwinder::sharing(limits, None, Arc::clone(&cache));
+    other.update(&modules);
+    assert!(before.iter().zip(known(&cache)).all(|(one, other)| Arc::ptr_eq(one, &other)));
+    assert_eq!(one.facts(), other.facts());
 }

@@ -11,7 +11,7 @@ use super::contest::{Outcome, Plan, Tool, contest};
 use super::figures::{Pair, Spread, allocations_per_unit, hits_per_unit, ns_per_hit};
 use super::interpreter::Interpreter;
 use super::tools::Unshed;
-use super::workload::{DEPTHS, Working};
+use super::workload::{C_DEPTHS, DEPTHS, Working};
 use crate::run::say;
 
 /// The reference.
@@ -23,11 +23,19 @@ const STEPS: [&str; 7] = [TRAP, BARE, "sites", "blocks", "sites,blocks", "stacks
 /// What it does at the other depths: the reference, and what depends on the depth.
 const DEEP_STEPS: [&str; 3] = [TRAP, "stacks", "all"];
 
+/// Which C frames are walked, and the flags for it.
+const NATIVE: [(&str, &str); 4] = [
+    (TRAP, "--work trap"),
+    ("native off", "--native off"),
+    ("native leaf", "--native leaf"),
+    ("native full", "--native full"),
+];
+
 /// The figures of one step.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) work: &'static str,
-    /// Python frames on the stack.
+    /// Frames on the stack: in Python, or in C.
     pub(crate) depth: u32,
     pub(crate) figures: Result<Figures, String>,
 }
@@ -66,6 +74,21 @@ pub(crate) fn measure(python: &Interpreter, unshed: &Path, plan: Plan) -> Result
     Ok(steps)
 }
 
+/// Measures what the walk along C frames adds, on one interpreter.
+pub(crate) fn measure_native(python: &Interpreter, unshed: &Path, plan: Plan) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for (depth, workload) in &C_DEPTHS {
+        say(format!("{}: the price of a hit, {}", python.name, workload.name));
+        let tools: Vec<Box<dyn Tool>> = NATIVE
+            .iter()
+            .map(|(name, flags)| -> Box<dyn Tool> { Box::new(Unshed::new(*name, unshed, flags)) })
+            .collect();
+        let outcomes = contest(&mut Working::start(workload, python)?, &tools, plan)?;
+        steps.extend(judged(*depth, &NATIVE.map(|(name, _)| name), &outcomes));
+    }
+    Ok(steps)
+}
+
 /// The step that the goal of 1.5 empty traps is about.
 pub(crate) fn bare(steps: &[Step]) -> Option<Result<Figures, String>> {
     steps.iter().find(|step| step.work == BARE).map(|step| step.figures.clone())
@@ -78,7 +101,7 @@ fn judged(depth: u32, works: &[&'static str], outcomes: &[Outcome]) -> Vec<Step>
         outcomes.get(at)?.as_deref().ok()
     };
     // The barest program that counts: it is the nearest to the empty one.
-    let counting = [BARE, "all", "stacks"].iter().filter_map(|work| of(work));
+    let counting = [BARE, "native off", "all", "stacks"].iter().filter_map(|work| of(work));
     let reference = counting.clone().find_map(hits_per_unit).zip(of(TRAP));
     let allocations = counting.clone().filter_map(allocations_per_unit).find(|count| *count > 0.0);
     let figures = |outcome: &Outcome| {

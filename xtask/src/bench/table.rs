@@ -108,11 +108,10 @@ pub(crate) fn engine(rows: &[Row]) -> String {
 }
 
 /// The price of a hit, step by step.
-pub(crate) fn price(steps: &[Step]) -> String {
-    let mut text =
-        String::from("price of a hit: ns of the target's CPU, `--work` at a depth of Python frames\n");
+pub(crate) fn price(head: &str, steps: &[Step]) -> String {
+    let mut text = format!("{head}\n");
     let heads = ["ns per hit", "over the trap", "ratio to the trap", "over it, per allocation"];
-    line(&mut text, "work", heads.map(str::to_owned).into_iter());
+    line(&mut text, "step", heads.map(str::to_owned).into_iter());
     for step in steps {
         let name = format!("{} @{}", step.work, step.depth);
         match &step.figures {
@@ -273,7 +272,7 @@ mod tests {
             Step { work: "none", depth: 5, figures: Ok(figures) },
             Step { work: "all", depth: 60, figures: Err("no flag".to_owned()) },
         ];
-        let text = price(&steps);
+        let text = price("price of a hit", &steps);
         assert!(
             text.contains("1000 (900 .. 1100)") && text.contains("+300") && text.contains("1.43"),
             "{text}"

@@ -42,6 +42,13 @@ pub(crate) const DEPTHS: [(u32, Workload); 3] = [
     (60, Workload { name: "depth 60", script: SCRIPT, args: &["depth", "60"] }),
 ];
 
+/// The same under so many C frames, evaluators included, give or take five; `gdb` counts 10, 28 and 58 with pyenv's 3.11.7 and 12, 27 and 52 with Debian's.
+pub(crate) const C_DEPTHS: [(u32, Workload); 3] = [
+    (10, Workload { name: "10 C frames", script: SCRIPT, args: &["falls", "1"] }),
+    (30, Workload { name: "30 C frames", script: SCRIPT, args: &["falls", "4"] }),
+    (60, Workload { name: "60 C frames", script: SCRIPT, args: &["falls", "9"] }),
+];
+
 /// How long a workload may take to start, and to end a run that was too slow once nothing disturbs it.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one run may last by the clock: its CPU-seconds are below one, and a busy machine shares its processors.
@@ -119,7 +126,7 @@ mod tests {
         let found = python::found();
         let python = found.first().expect("there is a CPython 3.11");
         let python = Interpreter::as_is(python);
-        for workload in ALL.iter().chain(DEPTHS.iter().map(|(_, workload)| workload)) {
+        for workload in ALL.iter().chain(DEPTHS.iter().chain(&C_DEPTHS).map(|(_, workload)| workload)) {
             let mut working = Working::start(workload, &python).expect("it starts");
             let run = working.run(0.05).expect("it works").expect("it answers in time");
             assert!(run.work >= 1.0 && run.cpu_seconds >= 0.05, "{}: {run:?}", workload.name);

@@ -68,7 +68,7 @@ impl Cache {
             std::fs::remove_dir_all(&kept)?;
         }
         std::fs::rename(&fresh, &kept)?;
-        image_in(&kept).with_context(|| format!("{package} has no boot/vmlinuz-…"))
+        image_in(&kept).with_context(|| format!("{package} has no vmlinuz"))
     }
 
     /// The name of the newest package that has an image of this series.
@@ -140,11 +140,24 @@ pub(crate) fn unpack(folder: &Path) -> Result<()> {
     let package = package.with_context(|| format!("no package in {}", folder.display()))?;
     let files = folder.join("files");
     run::output_of(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&files))?;
-    let image = entries(&files.join("boot")).into_iter().find(|path| is_image(path));
-    let image = image.with_context(|| format!("{} has no boot/vmlinuz-…", package.display()))?;
-    std::fs::rename(&image, folder.join(image.file_name().unwrap_or_default()))?;
+    let (image, name) =
+        image_among(&files).with_context(|| format!("{} has no vmlinuz", package.display()))?;
+    std::fs::rename(image, folder.join(name))?;
     std::fs::remove_dir_all(files)?;
     Ok(std::fs::remove_file(package)?)
+}
+
+/// The image among a package's files, and what it is called here: `boot/vmlinuz-RELEASE` is, `usr/lib/modules/RELEASE/vmlinuz` becomes `vmlinuz-RELEASE`.
+fn image_among(files: &Path) -> Option<(PathBuf, String)> {
+    if let Some(image) = image_in(&files.join("boot")) {
+        let name = image.file_name()?.to_string_lossy().into_owned();
+        return Some((image, name));
+    }
+    entries(&files.join("usr/lib/modules")).into_iter().find_map(|folder| {
+        let image = folder.join("vmlinuz");
+        let name = format!("vmlinuz-{}", folder.file_name()?.to_string_lossy());
+        image.is_file().then_some((image, name))
+    })
 }
 
 /// The image in a folder.
@@ -189,6 +202,22 @@ mod tests {
         let newest = newest_of(about, |version, than| version > than);
         assert_eq!(newest.as_deref(), Some("linux-image-6.1.0-50-cloud-amd64"));
         assert_eq!(newest_of("", |_, _| true), None);
+    }
+
+    #[test]
+    fn an_image_is_found_wherever_packages_have_it() {
+        let files = std::env::temp_dir().join(format!("unshed-debian-{}", std::process::id()));
+        assert_eq!(image_among(&files), None);
+        let modules = files.join("usr/lib/modules/7.3.4");
+        std::fs::create_dir_all(&modules).unwrap();
+        assert_eq!(image_among(&files), None);
+        std::fs::write(modules.join("vmlinuz"), "").unwrap();
+        assert_eq!(image_among(&files), Some((modules.join("vmlinuz"), "vmlinuz-7.3.4".to_owned())));
+        std::fs::create_dir_all(files.join("boot")).unwrap();
+        let image = files.join("boot/vmlinuz-6.1.0");
+        std::fs::write(&image, "").unwrap();
+        assert_eq!(image_among(&files), Some((image, "vmlinuz-6.1.0".to_owned())));
+        std::fs::remove_dir_all(files).unwrap();
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::run::{self, Guarded, say};
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 const GLANCE: Duration = Duration::from_millis(100);
 const MEMORY_MIB: &str = "3072";
+/// A panic is to end the machine at once (`panic=-1`, with qemu's `-no-reboot`). On a busy host an emulated timer comes late, which is no fault of
+/// the machine's (`no_timer_check`, `nowatchdog`).
+const COMMAND_LINE: &str = "console=ttyS0 8250.nr_uarts=4 panic=-1 mitigations=off nowatchdog no_timer_check clocksource=tsc tsc=reliable";
 /// Lines of the kernel's console that are shown when a machine fails.
 const CONSOLE_TAIL: usize = 15;
 
@@ -80,10 +83,7 @@ fn emulator(kernel: &Path, archive: &Path, console: &Path, results: &Path) -> Co
         .arg("-initrd")
         .arg(archive)
         .arg("-append")
-        .arg(format!(
-            "console=ttyS0 8250.nr_uarts=4 panic=-1 mitigations=off nowatchdog rdinit={} -- kernels --guest",
-            guest::INIT
-        ))
+        .arg(format!("{COMMAND_LINE} rdinit={} -- kernels --guest", guest::INIT))
         .stdin(Stdio::null());
     qemu
 }

@@ -30,8 +30,10 @@ class Point:
 
 def documents():
     text = json.dumps(DOCUMENT)
-    json.loads(text)
-    json.loads(text, object_hook=lambda found: {**found}, parse_float=decimal.Decimal)
+    deep = "[" * 150 + text + "]" * 150  # More C frames than a stack can hold.
+    json.loads(deep)
+    json.loads(deep, object_hook=lambda found: {**found})
+    json.loads(text, parse_float=decimal.Decimal)
     json.dumps([Point(number) for number in range(30)], default=repr, indent=1)
 
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::report::fixture;
+use crate::symbol::FramePlace;
 
 const SHARED: Program<'static> = Program { interpreter: Some("libpython3.11.so.1.0") };
 
@@ -88,6 +89,19 @@ fn names_like_the_interpreters_are_not_the_interpreter() {
     ] {
         assert!(!SHARED.is_own(&native("f", module)), "{module}");
     }
+}
+
+/// Where the path is known, it decides: a package may bring its own `_sqlite3`.
+#[test]
+fn a_path_says_more_than_a_name() {
+    let module = "_sqlite3.cpython-311-x86_64-linux-gnu.so";
+    let lies_in = |folder: &str| {
+        let path = format!("{folder}/{module}");
+        let place = FramePlace { path, offset: 0x10, vaddr: 0x10, build_id: None };
+        SHARED.is_own(&Frame { place: Some(place), ..native("connect", module) })
+    };
+    assert!(lies_in("/usr/lib/python3.11/lib-dynload"));
+    assert!(!lies_in("/app/site-packages/pysqlite3"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One site of the text report: how bad, what it keeps, and the stack with the leaking line.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::page::{Ink, Page};
@@ -19,6 +20,8 @@ const TYPES: usize = 5;
 const FUNCTION: usize = 40;
 /// Columns before a label, and before a frame without the arrow.
 const INDENT: usize = 4;
+/// Frames in a row that are worth folding.
+const FOLDED: usize = 3;
 /// What points at the leaking line; as wide as [`INDENT`].
 const ARROW: &str = "==> ";
 
@@ -171,21 +174,19 @@ fn calls(ints: &Ints) -> String {
 
 fn stack(page: &mut Page, site: &Site, program: Program<'_>) {
     let leaking = program.leaking(&site.stack);
+    let rows = rows(&site.stack, program, leaking);
     let most = FUNCTION.min(page.width / 3);
-    let widest = site
-        .stack
-        .iter()
-        .map(|frame| plain::columns(&frame.function))
-        .filter(|columns| *columns <= most)
-        .max();
-    let widest = widest.unwrap_or_default();
-    for (at, frame) in site.stack.iter().enumerate() {
-        let function = format!("{:<widest$}  ", frame.function);
-        let place = place(frame, page.width.saturating_sub(INDENT + plain::columns(&function)));
-        if Some(at) == leaking {
-            page.line(&[(Ink::Alarm, ARROW), (Ink::Strong, &function), (Ink::Strong, &place)]);
-        } else {
-            page.line(&[(Ink::Plain, &" ".repeat(INDENT)), (Ink::Plain, &function), (Ink::Plain, &place)]);
+    let columns = rows.iter().filter_map(|row| {
+        if let Row::Frame(_, frame) = row { Some(plain::columns(&frame.function)) } else { None }
+    });
+    let widest = columns.filter(|columns| *columns <= most).max().unwrap_or_default();
+    for row in rows {
+        match row {
+            Row::Frame(at, frame) => {
+                let function = format!("{:<widest$}  ", frame.function);
+                line(page, frame, &function, (Some(at) == leaking, program.is_own(frame)));
+            }
+            Row::Folded(count, what) => page.line(&[(Ink::Dim, &format!("    … {count} {what}"))]),
         }
     }
     if site.stack.is_empty() {
@@ -194,6 +195,67 @@ fn stack(page: &mut Page, site: &Site, program: Program<'_>) {
     if let Some(note) = &site.stack_note {
         page.line(&[(Ink::Strong, "    [stack not whole: "), (Ink::Strong, note), (Ink::Strong, "]")]);
     }
+}
+
+/// One frame: the one that leaks, one that merely serves, or another.
+fn line(page: &mut Page, frame: &Frame, function: &str, (leaking, own): (bool, bool)) {
+    let room = page.width.saturating_sub(INDENT + plain::columns(function));
+    if leaking {
+        return page.line(&[
+            (Ink::Alarm, ARROW),
+            (Ink::Strong, function),
+            (Ink::Strong, &place(frame, room)),
+        ]);
+    }
+    // What merely serves stands back, and its source is not on this machine: two parts of its path are enough to find it in CPython's.
+    let ink = if own { Ink::Dim } else { Ink::Plain };
+    let place = if own { place(&with_short_path(frame), room) } else { place(frame, room) };
+    page.line(&[(Ink::Plain, &" ".repeat(INDENT)), (ink, function), (ink, &place)]);
+}
+
+/// A line of a stack.
+enum Row<'a> {
+    /// A frame and its index.
+    Frame(usize, &'a Frame),
+    /// How many frames are not shown, and what they are.
+    Folded(usize, &'static str),
+}
+
+/// The frames of a stack, without those of the interpreter that tell a reader nothing: many in a row without names, and those at the outer end that every stack of the thread
+/// ends in (how it was started).
+fn rows<'a>(stack: &'a [Frame], program: Program<'_>, leaking: Option<usize>) -> Vec<Row<'a>> {
+    let own = |frame: &Frame| program.is_own(frame);
+    let nameless = |frame: &Frame| frame.unnamed.is_some() && own(frame);
+    let end = stack.iter().rposition(|frame| !own(frame)).map_or(stack.len(), |at| at + 1);
+    let mut rows = Vec::with_capacity(stack.len());
+    let mut frames = stack.iter().enumerate().peekable();
+    while let Some((at, frame)) = frames.next() {
+        let rest = stack.get(at..).unwrap_or_default();
+        let (count, what) = if at == end {
+            (rest.len(), "outer C frames of the interpreter and the C library")
+        } else {
+            (
+                rest.iter().take_while(|frame| nameless(frame)).count(),
+                "C frames of the interpreter without names",
+            )
+        };
+        if count < FOLDED || Some(at) == leaking {
+            rows.push(Row::Frame(at, frame));
+        } else {
+            rows.push(Row::Folded(count, what));
+            while frames.next_if(|(next, _)| *next < at + count).is_some() {}
+        }
+    }
+    rows
+}
+
+/// The frame with no more than the last folder of its source file's path.
+fn with_short_path(frame: &Frame) -> Frame {
+    let short = |file: &String| match file.rmatch_indices('/').nth(1) {
+        Some((at, _)) => file.get(at + 1..).unwrap_or(file).to_owned(),
+        None => file.clone(),
+    };
+    Frame { file: frame.file.as_ref().map(short), ..frame.clone() }
 }
 
 /// Where a frame is, in at most `room` columns if its paths can be cut so far: `file:line [module]`.
@@ -208,10 +270,19 @@ pub(super) fn place(frame: &Frame, room: usize) -> String {
     let between = if file.is_empty() { "" } else { " " };
     // A nameless frame's function says the module's name already; where that lies is news.
     let path = frame.place.as_ref().filter(|_| frame.unnamed.is_some()).map(|place| &place.path);
-    let module = path.unwrap_or(module);
+    let module = path.map_or_else(|| without_tag(module), |path| Cow::Borrowed(path.as_str()));
     // The module gives way first: its directory says less than the source's.
     let rest = plain::columns(file) + plain::columns(&line) + between.len() + 2 + inlined.len();
-    let module = plain::shorten_path(module, room.saturating_sub(rest));
+    let module = plain::shorten_path(&module, room.saturating_sub(rest));
     let tail = format!("{line}{between}[{module}]{inlined}");
     format!("{}{tail}", plain::shorten_path(file, room.saturating_sub(plain::columns(&tail))))
+}
+
+/// The name of a C extension without the tag that says for which CPython it was built (PEP 3149), which is the same for all of them: `engine….so` of
+/// `engine.cpython-311-x86_64-linux-gnu.so`.
+fn without_tag(module: &str) -> Cow<'_, str> {
+    match module.split_once(".cpython-").and_then(|(name, tag)| tag.strip_suffix(".so").map(|_| name)) {
+        Some(name) => Cow::Owned(format!("{name}….so")),
+        None => Cow::Borrowed(module),
+    }
 }

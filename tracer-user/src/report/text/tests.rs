@@ -51,6 +51,50 @@ fn golden_idle() {
     insta::assert_snapshot!(text(&story, &STYLE));
 }
 
+/// A stack of C and Python, whole and with the interpreter hidden.
+#[test]
+fn golden_mixed_stack() {
+    let mut story = fixture::story();
+    story.sites = vec![fixture::mixed()];
+    let sites = |hide_interpreter| {
+        let style = Style { hide_interpreter, ..STYLE };
+        let mut bytes = Vec::new();
+        crate::report::write(crate::report::Format::Text, &story, &style, &mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        text[text.find("Lines that").unwrap()..].to_owned()
+    };
+    insta::assert_snapshot!(format!("{}\n--hide-interpreter:\n\n{}", sites(false), sites(true)));
+}
+
+/// Stripped interpreters give many frames that say nothing; the arrow's is never left out.
+#[test]
+fn frames_of_the_interpreter_without_names_are_folded() {
+    let mut story = fixture::story();
+    let nameless = crate::symbol::Frame {
+        module: Some("python3.11".to_owned()),
+        function: "<python3.11+0x1>".to_owned(),
+        place: None,
+        ..fixture::nameless()
+    };
+    let mut lines = |stack: Vec<crate::symbol::Frame>| -> Vec<String> {
+        story.sites.truncate(1);
+        story.sites[0].stack = stack;
+        let text = text(&story, &STYLE);
+        let (_, stack) = text.split_once("values 1000 ×1,000,000\n").unwrap();
+        stack.lines().take_while(|line| !line.starts_with("    unnamed")).map(str::to_owned).collect()
+    };
+    let (python, many) = ([fixture::python("f", "/app/a.py", 1)], vec![nameless.clone(); 3]);
+    let mixed = [&many[..2], &python, &many[..], &python, &many[..2]].concat();
+    let unnamed = "    <python3.11+0x1>  [python3.11]";
+    let folded = "    … 3 C frames of the interpreter without names";
+    let frame = "f                 /app/a.py:1";
+    assert_eq!(
+        lines(mixed),
+        [unnamed, unnamed, &format!("==> {frame}"), folded, &format!("    {frame}"), unnamed, unnamed]
+    );
+    assert_eq!(lines([&many[..], &[nameless]].concat()), ["==> <python3.11+0x1>  [python3.11]", folded]);
+}
+
 #[test]
 fn all_freed_is_good_news() {
     let mut story = fixture::story();

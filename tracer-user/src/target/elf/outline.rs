@@ -151,3 +151,6 @@ impl<'a> ReadRef<'a> for Bounded<'a> {
         self.cache.read_bytes_at_until(range, delimiter)
     }
 }
+
+#[cfg(test)]
+mod tests;

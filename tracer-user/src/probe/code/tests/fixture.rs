@@ -1,12 +1,13 @@
 //! Code for the tests: assembled and compiled here, or found on this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::probe::code::Code;
 use crate::probe::code::pymalloc::{FastPaths, SlowPath};
 use crate::target::elf::Elf;
+use crate::target::fixture::Made;
+pub(in crate::probe::code) use crate::target::fixture::libraries;
 
 /// A linked piece of assembly, with its labels.
 pub(in crate::probe::code) struct Snippet {
@@ -46,42 +47,13 @@ impl Snippet {
 
 /// Runs a compiler over a text, and reads what it has made.
 pub(in crate::probe::code) fn built(compiler: &str, flags: &[&str], source: &str) -> Result<Elf, String> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let stem = std::env::temp_dir().join(format!("unshed-code-{}-{number}", std::process::id()));
-    let (input, output) = (stem.with_extension("in"), stem.with_extension("out"));
-    std::fs::write(&input, source).unwrap();
-    let ran = Command::new(compiler).args(flags).arg(&input).arg("-o").arg(&output).output().unwrap();
-    let made = match ran.status.success() {
-        true => Elf::open(&output).map_err(|error| error.to_string()),
-        false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
-    };
-    let _ = std::fs::remove_file(&input);
-    let _ = std::fs::remove_file(&output);
-    made
+    let made = Made::by(compiler, flags, source)?;
+    Elf::open(&made.path).map_err(|error| error.to_string())
 }
 
 /// Whether a program answers.
 pub(in crate::probe::code) fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|ran| ran.status.success())
-}
-
-/// The shared libraries of all CPythons that pyenv has built here.
-pub(in crate::probe::code) fn libraries() -> Vec<PathBuf> {
-    let root = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
-    let root = root.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")));
-    let versions = root.and_then(|root| std::fs::read_dir(root.join("versions")).ok());
-    let folders = versions.into_iter().flatten().flatten().map(|entry| entry.path().join("lib"));
-    let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
-    let is_library = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| {
-            let name = name.to_string_lossy();
-            name.starts_with("libpython3.") && name.ends_with(".so.1.0")
-        })
-    };
-    let mut found: Vec<PathBuf> = files.map(|entry| entry.path()).filter(is_library).collect();
-    found.sort();
-    found
 }
 
 /// How often objdump finds a call of, or a jump to, the linker's stub of each of these functions.
