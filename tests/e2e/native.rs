@@ -84,6 +84,15 @@ fn without_native_frames_the_python_lines_have_the_same_counts() {
     });
 }
 
+#[test]
+fn all_ways_from_python_to_python_through_c_are_told_in_order() {
+    on_each(|interpreter| {
+        for native in [Native::Full, Native::Leaf] {
+            drop(Case { program: "c_between.py", ..usual(interpreter, native) }.assert_told_whole());
+        }
+    });
+}
+
 /// Who serves the memory does not change who asked for it.
 #[test]
 fn with_malloc_for_everything_the_stacks_are_the_same() {
