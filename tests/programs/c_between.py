@@ -30,7 +30,7 @@ class Owner:
 
     @property
     def name(self):
-        leak()  # PROPERTY
+        leak()  # NAME
 
     def __getattr__(self, name):
         leak()  # GETATTR
@@ -38,7 +38,7 @@ class Owner:
 
 class Meta(type):
     def __call__(cls):
-        leak()  # META
+        leak()  # CALL
 
 
 class Made(metaclass=Meta):
@@ -118,8 +118,8 @@ def unpacked():
 
 
 def frame(function, direct=False):
-    name = function.__name__.strip("_") if function is not Meta.__call__ else "meta"
-    return python_frame(stage.mark(function, "# " + {"name": "PROPERTY"}.get(name, name.upper())), direct=direct)
+    marker = "# " + function.__name__.strip("_").upper()
+    return python_frame(stage.mark(function, marker), direct=direct)
 
 
 INNERMOST = python_frame(stage.mark(nest, "# INNERMOST"), direct=True)

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use unshed_tests::harness::{Build, DebugInfo, build_extension, debug_file, install, named_by_offset};
-use unshed_tests::interpreters::{Interpreter, on_each};
+use unshed_tests::interpreters::{Interpreter, on_each, supported};
 use unshed_tests::stacks::{Native, Row, assert_told};
 
 use super::{Case, assert_whole, usual};
@@ -94,6 +94,22 @@ fn rows_in_debug_frame_only() {
         "-fno-unwind-tables",
         "-Wl,-z,noseparate-code",
     ]));
+}
+
+/// What distributions and projects choose besides.
+#[test]
+fn with_other_flags() {
+    let flags: [&[&str]; 5] = [
+        &["-Os", "-g", "-fno-plt"],
+        &["-O2", "-g", "-gz"],
+        &["-O2", "-g", "-flto"],
+        &["-O2", "-g", "-Wl,--no-eh-frame-hdr", "-Wl,-z,noseparate-code"],
+        &["-O3", "-g", "-fuse-ld=gold", "-ffunction-sections", "-fstack-clash-protection"],
+    ];
+    for (number, flags) in flags.into_iter().enumerate() {
+        let interpreter = &supported()[number % supported().len()];
+        drop(case(interpreter, Build::with(flags)).assert_told_whole());
+    }
 }
 
 #[test]
