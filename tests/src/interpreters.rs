@@ -112,7 +112,7 @@ pub fn supported() -> &'static [Interpreter] {
 ///
 /// # Panics
 /// When the test does, on any of them.
-pub fn on_each(test: impl Fn(&Interpreter)) {
+pub fn on_each(test: impl Fn(&'static Interpreter)) {
     let mut failed = Vec::new();
     for interpreter in supported() {
         if let Err(why) = catch_unwind(AssertUnwindSafe(|| test(interpreter))) {

@@ -4,18 +4,18 @@
 use std::path::Path;
 
 use unshed_tests::harness::{Build, DebugInfo, build_extension, debug_file, install, named_by_offset};
-use unshed_tests::interpreters::{Interpreter, on_each};
+use unshed_tests::interpreters::{Interpreter, on_each, supported};
 use unshed_tests::stacks::{Native, Row, assert_told};
 
-use super::{Case, assert_whole};
+use super::{Case, assert_whole, usual};
 
 /// Asserts that `c_leaks.py` is told with all its lines, its extension built so.
 fn told(build: Build) {
     on_each(|interpreter| drop(case(interpreter, build).assert_told_whole()));
 }
 
-fn case(interpreter: &Interpreter, build: Build) -> Case<'_> {
-    Case { interpreter, program: "c_leaks.py", build, native: Native::Full }
+fn case(interpreter: &'static Interpreter, build: Build) -> Case {
+    Case { build, ..usual(interpreter, Native::Full) }
 }
 
 fn assert_stripped(folder: &Path) {
@@ -96,11 +96,27 @@ fn rows_in_debug_frame_only() {
     ]));
 }
 
+/// What distributions and projects choose besides.
+#[test]
+fn with_other_flags() {
+    let flags: [&[&str]; 5] = [
+        &["-Os", "-g", "-fno-plt"],
+        &["-O2", "-g", "-gz"],
+        &["-O2", "-g", "-flto"],
+        &["-O2", "-g", "-Wl,--no-eh-frame-hdr", "-Wl,-z,noseparate-code"],
+        &["-O3", "-g", "-fuse-ld=gold", "-ffunction-sections", "-fstack-clash-protection"],
+    ];
+    for (number, flags) in flags.into_iter().enumerate() {
+        let interpreter = &supported()[number % supported().len()];
+        drop(case(interpreter, Build::with(flags)).assert_told_whole());
+    }
+}
+
 #[test]
 fn of_cpp() {
     on_each(|interpreter| {
         for native in [Native::Leaf, Native::Full] {
-            let case = Case { interpreter, program: "cpp_leaks.py", build: Build::USUAL, native };
+            let case = Case { program: "cpp_leaks.py", ..usual(interpreter, native) };
             drop(case.assert_told_whole());
         }
     });

@@ -5,10 +5,12 @@ use unshed_tests::interpreters::on_each;
 use unshed_tests::report::{Frame, Report, Site};
 use unshed_tests::stacks::{Native, Row, assert_told};
 
-use super::{CUTS, Case};
+use super::{CUTS, Case, usual};
 
 /// With a function that aligns its frame in the way that needs an expression to find the caller's.
 const EDGES: Build = Build::with(&["-O2", "-g", "-mforce-drap"]);
+
+const FASTEST: Build = Build::with(&["-O3", "-g"]);
 
 /// Without unwind tables and without debug information; names of functions stay.
 const NO_ROWS: Build = Build::with(&["-O2", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]);
@@ -27,10 +29,8 @@ fn assert_cut(output: &Output, report: &Report, reason: &str) {
 #[test]
 fn deep_aligned_grown_cold_and_signals_frames() {
     on_each(|interpreter| {
-        for native in [Native::Leaf, Native::Full] {
-            for build in [EDGES, Build::with(&["-O3", "-g"])] {
-                drop(Case { interpreter, program: "c_edges.py", build, native }.assert_told_whole());
-            }
+        for (build, native) in [(EDGES, Native::Leaf), (EDGES, Native::Full), (FASTEST, Native::Leaf)] {
+            drop(Case { program: "c_edges.py", build, ..usual(interpreter, native) }.assert_told_whole());
         }
     });
 }
@@ -38,7 +38,7 @@ fn deep_aligned_grown_cold_and_signals_frames() {
 #[test]
 fn a_c_stack_deeper_than_the_walk_keeps_its_innermost_frames() {
     on_each(|interpreter| {
-        let case = Case { interpreter, program: "c_edges.py", build: EDGES, native: Native::Leaf };
+        let case = Case { program: "c_edges.py", build: EDGES, ..usual(interpreter, Native::Leaf) };
         let (output, truth) = case.told("deep 100", &["--max-depth", "32"]);
         let report = output.report();
         let mut row = Row::all(&truth).remove(0);
@@ -54,7 +54,7 @@ fn a_c_stack_deeper_than_the_walk_keeps_its_innermost_frames() {
 #[test]
 fn a_stack_of_its_own_is_told_to_its_beginning() {
     on_each(|interpreter| {
-        let case = Case { interpreter, program: "c_edges.py", build: EDGES, native: Native::Full };
+        let case = Case { program: "c_edges.py", build: EDGES, ..usual(interpreter, Native::Full) };
         let (output, truth) = case.told("own", &[]);
         let rows = Row::all(&truth);
         assert_told(&rows, &output.report().without_native(), Native::Off);
@@ -72,7 +72,7 @@ fn a_stack_of_its_own_is_told_to_its_beginning() {
 fn code_without_unwind_tables_ends_the_walk_and_the_python_line_is_right() {
     on_each(|interpreter| {
         for native in [Native::Leaf, Native::Full] {
-            let case = Case { interpreter, program: "c_leaks.py", build: NO_ROWS, native };
+            let case = Case { build: NO_ROWS, ..usual(interpreter, native) };
             let (output, truth) = case.told("go", &[]);
             let report = output.report();
             let rows: Vec<Row> = Row::all(&truth).into_iter().map(Row::cut).collect();
@@ -85,8 +85,7 @@ fn code_without_unwind_tables_ends_the_walk_and_the_python_line_is_right() {
 #[test]
 fn code_of_no_file_ends_the_walk_and_the_python_line_is_right() {
     on_each(|interpreter| {
-        let case =
-            Case { interpreter, program: "machine_code.py", build: Build::USUAL, native: Native::Full };
+        let case = Case { program: "machine_code.py", ..usual(interpreter, Native::Full) };
         let (output, truth) = case.told("go", &[]);
         let report = output.report();
         let row = Row::all(&truth).remove(0);
