@@ -15,8 +15,9 @@ pub const DEFAULT_BLOCKS: u32 = 2_000_000;
 /// The most that `--max-blocks` accepts: 64 Mi blocks are 6 GiB of kernel memory.
 pub const MAX_BLOCKS: u32 = 64 << 20;
 
-/// Distinct sites (stack and domain) the kernel remembers by default (`--max-sites`): 360 bytes each, taken on demand.
-pub const DEFAULT_SITES: u32 = 65_536;
+/// Distinct sites (stack and domain) the kernel remembers by default (`--max-sites`): 360 bytes each, taken on demand, and 2 MiB for the table. The start of an interpreter
+/// with a large program makes 30,000.
+pub const DEFAULT_SITES: u32 = 131_072;
 
 /// Threads that may be inside an allocator call at the same moment or have been: one entry each, released at thread exit.
 pub const MAX_THREADS: u32 = 16_384;

@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracer_common::config::work;
 use tracer_common::domain::Domain;
-use tracer_common::limits::{DEFAULT_BLOCKS, DEFAULT_DEPTH, DEFAULT_SITES, MAX_BLOCKS, MAX_DEPTH};
+use tracer_common::limits::{DEFAULT_BLOCKS, DEFAULT_SITES, MAX_BLOCKS, MAX_DEPTH};
 use tracer_common::native::Mode;
 
 use crate::probe::sites::How;
@@ -76,9 +76,9 @@ pub struct Record {
     /// Distinct stacks to remember at most
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SITES, value_parser = clap::value_parser!(u32).range(1..=(1 << 22)))]
     pub max_sites: u32,
-    /// Frames to keep of a stack, innermost first
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_DEPTH, value_parser = clap::value_parser!(u32).range(1..=MAX_DEPTH as i64))]
-    pub max_depth: u32,
+    /// Frames to keep of a stack, innermost first: so many Python frames, and so many C frames (default: 64; with --native full 128, the most)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_DEPTH as i64))]
+    pub max_depth: Option<u32>,
     /// C frames to keep of a stack: none, those above the interpreter's evaluator (what called the allocator), or all, between the Python frames
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = NativeArg::Leaf)]
     pub native: NativeArg,

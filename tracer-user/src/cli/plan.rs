@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracer_common::domain::Domain;
+use tracer_common::limits::{DEFAULT_DEPTH, MAX_DEPTH};
 use tracer_common::native::Mode;
 
-use crate::cli::flags::{Record, Report, SortArg, View, WorkArg};
+use crate::cli::flags::{NativeArg, Record, Report, SortArg, View, WorkArg};
 use crate::cli::output::Output;
 use crate::error::{Context, Result};
 use crate::heap::order::Sort;
@@ -143,7 +144,11 @@ impl Plan {
             empty_probes: flags.work.contains(&WorkArg::Trap),
             perf_events: flags.perf_events,
             limits: Limits { blocks: flags.max_blocks, sites: flags.max_sites, rows: 0 },
-            max_depth: flags.max_depth,
+            // A call from Python to C and back is five to seven C frames.
+            max_depth: flags.max_depth.unwrap_or(match flags.native {
+                NativeArg::Full => MAX_DEPTH as u32,
+                NativeArg::Off | NativeArg::Leaf => DEFAULT_DEPTH,
+            }),
             native: flags.native.into(),
             older: flags.older,
             sort: sort(flags.view.sort),

@@ -92,12 +92,14 @@ impl Ring {
         Ok(())
     }
 
-    /// Hands over what is there, in order.
-    pub fn drain(&mut self, mut each: impl FnMut(Event)) {
-        while let Some(record) = self.ring.get_mut().next() {
+    /// Hands over what is there, in order, but no more than so many records; `false` if that was all.
+    pub fn drain(&mut self, most: usize, mut each: impl FnMut(Event)) -> bool {
+        for _ in 0..most {
+            let Some(record) = self.ring.get_mut().next() else { return false };
             if let Some(event) = Event::parse(&record) {
                 each(event);
             }
         }
+        true
     }
 }

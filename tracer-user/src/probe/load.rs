@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::RawTracePoint;
+use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfLoader};
 use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::hook::{Hook, SlowCall, SlowCallKey};
@@ -258,8 +258,14 @@ fn map_data(map: &Map) -> Option<&MapData> {
 pub(crate) fn refused(cause: &(dyn std::error::Error + 'static)) -> Error {
     let mut chain = Some(cause);
     let mut words = cause.to_string();
+    // What the verifier refuses has the same number as what we may not do; it says why.
+    let mut judged = false;
     while let Some(link) = chain {
+        if let Some(ProgramError::LoadError { verifier_log, .. }) = link.downcast_ref() {
+            judged |= !verifier_log.to_string().trim().is_empty();
+        }
         if let Some(io) = link.downcast_ref::<std::io::Error>()
+            && !judged
             && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
         {
             return Error::new(Kind::Privilege, format!("the kernel does not let us load BPF programs: {io}"))
@@ -271,13 +277,28 @@ pub(crate) fn refused(cause: &(dyn std::error::Error + 'static)) -> Error {
         }
         chain = link.source();
     }
-    Error::failed(format!("the kernel refused the probes: {}", words.replace('\n', " ")))
+    // The end of a verifier's log is what it refuses.
+    let begin = words.char_indices().rev().nth(1500).map_or(0, |(at, _)| at);
+    Error::failed(format!("the kernel refused the probes: {}", words[begin..].replace('\n', " ")))
         .next("`unshed doctor` says what this kernel allows")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::would_panic;
+    use super::*;
+
+    fn load_error(log: &str) -> ProgramError {
+        let io_error = std::io::Error::from_raw_os_error(libc::EACCES);
+        ProgramError::LoadError { io_error, verifier_log: aya_obj::VerifierLog::new(log.to_owned()) }
+    }
+
+    #[test]
+    fn what_the_verifier_refuses_is_no_lack_of_privilege() {
+        assert_eq!(refused(&load_error("")).kind(), Kind::Privilege);
+        let refusal = refused(&load_error("R1 invalid mem access 'scalar'"));
+        assert_eq!(refusal.kind(), Kind::Failed);
+        assert!(refusal.to_string().contains("R1 invalid mem access"), "{refusal}");
+    }
 
     #[test]
     fn only_old_kernels_that_panic_on_warnings_would() {

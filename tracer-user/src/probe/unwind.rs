@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use aya::Pod;
 use aya::maps::Array;
+use tracer_common::config::ProcessState;
 use tracer_common::limits::CHUNK_ROWS;
 use tracer_common::unwind::{Module, Page, Row, Rule, View};
 
@@ -25,6 +26,15 @@ impl Probes {
         let places = first..first.saturating_add(changes.modules.len() as u32);
         self.write::<Module>("MODULES", &places, &changes.modules)?;
         self.write::<View>("VIEW", &(0..1), &[changes.view])
+    }
+
+    /// The generation of the tables for which the kernel has asked to look again; 0: for none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn asked_generation(&mut self) -> Result<u32> {
+        let map: Array<_, ProcessState> = self.typed("PROCESS")?;
+        Ok(map.get(&0, 0).context("the process map")?.asked)
     }
 
     fn write<T: Pod>(&mut self, map: &str, places: &Range<u32>, elements: &[T]) -> Result<()> {

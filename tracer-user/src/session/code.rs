@@ -25,8 +25,8 @@ pub(super) struct Code {
     mapped_bytes: Option<u64>,
     /// Time that the tables have taken.
     spent: Duration,
-    /// How often they were changed since the beginning.
-    refreshed: u32,
+    /// The generation of the tables in which the kernel's question was answered.
+    answered: u32,
 }
 
 impl Code {
@@ -38,7 +38,7 @@ impl Code {
             unwinder: Unwinder::new(limits, Some(&subject.python.image)),
             mapped_bytes: None,
             spent: Duration::ZERO,
-            refreshed: 0,
+            answered: 0,
         };
         let begin = Instant::now();
         this.mapped_bytes = subject.process.code_bytes();
@@ -72,21 +72,35 @@ impl Code {
         Ok(())
     }
 
-    /// Looks whether the target has mapped or unmapped code, if the kernel says that a stack went through code that it does not know, or if the sum of what is mapped
-    /// has changed; and if it has, tells the kernel. A target that is gone has mapped nothing new.
-    pub(super) fn refresh(
-        &mut self,
-        subject: &Subject,
-        probes: &mut Probes,
-        unknown_code: bool,
-    ) -> Result<()> {
-        let mapped_bytes = subject.process.code_bytes();
-        if !unknown_code && mapped_bytes == self.mapped_bytes {
+    /// Looks whether the target has mapped or unmapped code, if a stack went through code that the kernel does not know. Once for each generation of the tables: code that
+    /// is made at run time stays unknown, however often it is asked about.
+    pub(super) fn answer(&mut self, subject: &Subject, probes: &mut Probes) -> Result<()> {
+        let generation = self.unwinder.tables().current().generation();
+        if self.answered == generation || probes.asked_generation()? != generation {
             return Ok(());
         }
-        self.mapped_bytes = mapped_bytes;
+        self.answered = generation;
+        self.mapped_bytes = subject.process.code_bytes();
+        self.take_up(subject, probes)
+    }
+
+    /// The same at every tick, if the sum of what is mapped has changed.
+    pub(super) fn refresh(&mut self, subject: &Subject, probes: &mut Probes) -> Result<()> {
+        let mapped_bytes = subject.process.code_bytes();
+        if mapped_bytes != self.mapped_bytes {
+            self.mapped_bytes = mapped_bytes;
+            return self.take_up(subject, probes);
+        }
+        if self.answered == self.unwinder.tables().current().generation() {
+            // The answer was that nothing is new. From now on the kernel may ask again.
+            return self.write(probes);
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel what has changed. A target that is gone has mapped nothing new.
+    fn take_up(&mut self, subject: &Subject, probes: &mut Probes) -> Result<()> {
         if self.modules.refresh(&subject.process).unwrap_or(false) {
-            self.refreshed += 1;
             self.write(probes)?;
         }
         Ok(())

@@ -39,6 +39,8 @@ use subject::Subject;
 const TICK: Duration = Duration::from_millis(250);
 /// The same for short looks, so that they have a history too.
 const SHORT_TICK: Duration = Duration::from_millis(50);
+/// Records of the ring that are read between two looks at what the kernel asks.
+const BATCH: usize = 64;
 /// What a short look is.
 const SHORT: Duration = Duration::from_secs(5);
 
@@ -248,23 +250,27 @@ impl<'p> Recording<'p> {
     /// Reads what the ring holds: names at once, and the target's own milestones.
     fn read_ring(&mut self, subject: &Subject, hooked: &mut Hooked) -> Result<Option<Ended>> {
         let mut ended = None;
-        let mut refreshed = Ok(());
         let names = &mut self.names;
         let Hooked { probes, code, .. } = hooked;
-        self.ring.drain(|event| match event {
-            Event::Native { site, end, frames } => {
-                names.learn_native(site, end, frames, |address| code.as_ref()?.place(address));
+        loop {
+            // Code that was mapped a moment ago is taken up before the stacks that wait here: more of them come as long as it is not known.
+            if let Some(code) = code.as_mut() {
+                code.answer(subject, probes)?;
             }
-            Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
-            Event::UnknownCode => {
-                if let (Some(code), Ok(())) = (code.as_mut(), &refreshed) {
-                    refreshed = code.refresh(subject, probes, true);
+            let more = self.ring.drain(BATCH, |event| match event {
+                Event::Native { site, end, frames } => {
+                    names.learn_native(site, end, frames, |address| code.as_ref()?.place(address));
                 }
+                Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
+                // It was answered above; it came to wake us.
+                Event::UnknownCode => {}
+                Event::Exec => ended = Some(Ended::Exec),
+                Event::Finalize => ended = Some(Ended::Finalizing),
+            });
+            if !more {
+                return Ok(ended);
             }
-            Event::Exec => ended = Some(Ended::Exec),
-            Event::Finalize => ended = Some(Ended::Finalizing),
-        });
-        refreshed.map(|()| ended)
+        }
     }
 
     fn tick(&mut self, subject: &Subject, hooked: &mut Hooked, armed: Armed) -> Result<()> {
@@ -274,7 +280,7 @@ impl<'p> Recording<'p> {
         self.histories.observe(&self.moment(&hooked.probes, armed.instant.elapsed().as_secs_f64())?);
         self.meter.tick(&hooked.method, &mut hooked.probes);
         if let Some(code) = &mut hooked.code {
-            code.refresh(subject, &mut hooked.probes, false)?;
+            code.refresh(subject, &mut hooked.probes)?;
         }
         if let Some(check) = &mut self.check {
             let refused = check.tick(subject, &mut hooked.probes, armed.instant.elapsed());
