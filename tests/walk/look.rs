@@ -59,7 +59,7 @@ fn innermost(
     let interpreter = memory.read_u64(runtime + threads.runtime_interpreters_head)?;
     let mut slot = interpreter.checked_add(threads.interpreter_threads_head).ok_or(Fault)?;
     for _ in 0..THREADS {
-        match walk::innermost(memory, &layout.walk, slot, || tid, &mut 0)? {
+        match walk::innermost(memory, &layout.walk, slot, || tid, true, &mut 0)? {
             0 => {}
             frame => return Ok(Some(frame)),
         }

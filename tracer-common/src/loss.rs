@@ -37,7 +37,7 @@ losses! {
     ThreadMapFull = 5, "thread_map_full", "calls not followed because too many threads were inside allocators";
     RingFull = 6, "ring_full", "stacks that found the ring full; they are sent again on the site's next hit";
     CallUnfinished = 7, "call_unfinished", "allocator calls whose return was never seen";
-    NoThreadState = 8, "no_thread_state", "allocations by threads that were not running Python code at that moment, or that did not hold the GIL; they have no Python frames";
+    NoThreadState = 8, "no_thread_state", "allocations by threads that ran no Python code, or had released the GIL and not been seen with it before; they have no Python frames";
     FrameFault = 9, "frame_fault", "stacks cut short because a frame's page could not be read";
     StackTruncated = 10, "stack_truncated", "stacks deeper than --max-depth; the innermost frames were kept";
     AddressReborn = 11, "address_reborn", "addresses allocated twice without a free in between; the older block was dropped";

@@ -113,11 +113,12 @@ impl WalkEnd {
     }
 }
 
-/// The innermost frame of the thread that runs now, or 0 if the thread state is not that thread's.
+/// The innermost frame of the thread that runs now, or 0 if no thread state is that thread's.
 ///
 /// `tstate_slot` is the address of `_PyRuntime.gilstate.tstate_current`, which names the holder of the GIL; a thread without
 /// the GIL would read a stranger's stack there, so the thread state's `native_thread_id` must be what `tid` says, the caller's id in its own PID namespace. `known` is a
-/// thread state that was this thread's before, or 0; it becomes the one that was found, and spares the question.
+/// thread state that was this thread's before, or 0; it becomes the one that was found. To a thread that holds the GIL it spares the question. A thread that has
+/// released the GIL (numpy allocates so, and so does all code that reads files) still has it, with the frames that called the C code: they do not move until it is back.
 ///
 /// # Errors
 /// [`Fault`] when a page on the way cannot be read.
@@ -127,18 +128,21 @@ pub fn innermost<M: UserMemory>(
     layout: &PyLayout,
     tstate_slot: u64,
     tid: impl FnOnce() -> u32,
+    holds_gil: bool,
     known: &mut u64,
 ) -> Result<u64, Fault> {
     if tstate_slot == 0 {
         return Ok(0);
     }
-    let tstate = memory.word(tstate_slot)?;
-    if tstate == 0 {
-        return Ok(0);
-    }
-    if tstate != *known {
-        if memory.word(tstate.wrapping_add(layout.tstate_native_thread_id as u64))? != tid() as u64 {
-            return Ok(0);
+    let mut tstate = memory.word(tstate_slot)?;
+    if tstate == 0 || tstate != *known || !holds_gil {
+        let tid = tid() as u64;
+        let thread_id = layout.tstate_native_thread_id as u64;
+        if tstate == 0 || memory.word(tstate.wrapping_add(thread_id))? != tid {
+            tstate = *known;
+            if tstate == 0 || memory.word(tstate.wrapping_add(thread_id)).unwrap_or(0) != tid {
+                return Ok(0);
+            }
         }
         *known = tstate;
     }

@@ -58,8 +58,8 @@ fn walk(thread: &mut Thread, config: &TraceConfig, seed: u64) -> Walked {
     let tid = || process::target_tid(config).unwrap_or(0);
     // Who allocates without the GIL may have lost its thread state to another thread: then it is asked each time.
     let holds_gil = thread.birth.domain <= Domain::Mem as u32;
-    let mut known = if holds_gil { thread.scratch.tstate } else { 0 };
-    let innermost = walk::innermost(&HitMemory, &config.layout, slot, tid, &mut known);
+    let mut known = thread.scratch.tstate;
+    let innermost = walk::innermost(&HitMemory, &config.layout, slot, tid, holds_gil, &mut known);
     thread.scratch.tstate = known;
     let walked = match innermost {
         Err(_) => bare(WalkEnd::Fault),

@@ -119,10 +119,32 @@ fn a_function_of_another_name_at_the_same_addresses_is_a_new_site() {
 #[test]
 fn only_the_running_thread_has_frames() {
     let memory = chain(1);
-    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, &mut 0), Ok(0x1000));
-    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 78, &mut 0), Ok(0));
-    assert_eq!(innermost(&memory, &LAYOUT, 0, || 77, &mut 0), Ok(0));
-    assert_eq!(innermost(&memory, &LAYOUT, 0x5000, || 77, &mut 0), Err(Fault));
+    let asked = |slot, tid| innermost(&memory, &LAYOUT, slot, || tid, true, &mut 0);
+    assert_eq!(asked(0x10, 77), Ok(0x1000));
+    assert_eq!(asked(0x10, 78), Ok(0));
+    assert_eq!(asked(0, 77), Ok(0));
+    assert_eq!(asked(0x5000, 77), Err(Fault));
+}
+
+#[test]
+fn a_thread_that_has_released_the_gil_keeps_its_frames() {
+    let mut memory = chain(1);
+    let tstate = memory.0[&0x10];
+    let mut known = 0;
+    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, true, &mut known), Ok(0x1000));
+    assert_eq!(known, tstate);
+    // Nobody holds the GIL; then a stranger does, whose thread state is at 0x9000.
+    memory.0.insert(0x10, 0);
+    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, false, &mut known), Ok(0x1000));
+    memory.0.insert(0x10, 0x9000);
+    memory.0.insert(0x9000 + u64::from(LAYOUT.tstate_native_thread_id), 78);
+    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, false, &mut known), Ok(0x1000));
+    assert_eq!(known, tstate);
+    // A thread state that has become another thread's is nobody's frames.
+    memory.0.insert(tstate + u64::from(LAYOUT.tstate_native_thread_id), 79);
+    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, false, &mut known), Ok(0));
+    memory.0.remove(&(tstate + u64::from(LAYOUT.tstate_native_thread_id)));
+    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, false, &mut known), Ok(0));
 }
 
 #[test]
@@ -136,7 +158,7 @@ fn a_wild_pointer_is_a_fault() {
         &mut frames,
     );
     assert_eq!((walked.depth, walked.end), (0, WalkEnd::Fault));
-    assert_eq!(innermost(&chain(1), &LAYOUT, u64::MAX, || 77, &mut 0), Err(Fault));
+    assert_eq!(innermost(&chain(1), &LAYOUT, u64::MAX, || 77, true, &mut 0), Err(Fault));
 }
 
 proptest! {

@@ -46,7 +46,7 @@ fn interpreters() -> Vec<(std::path::PathBuf, Flavour)> {
 fn stack(memory: &Memory, python: &Python, tid: u32) -> (Vec<PyFrame>, WalkEnd, u64) {
     let layout = &python.layout().unwrap().walk;
     let first = (0..100_000).find_map(|_| {
-        match innermost(memory, layout, python.tstate_slot().unwrap(), || tid, &mut 0) {
+        match innermost(memory, layout, python.tstate_slot().unwrap(), || tid, true, &mut 0) {
             Ok(0) | Err(_) => None,
             Ok(address) => Some(address),
         }
@@ -84,7 +84,10 @@ fn a_live_stack_has_its_names() {
         assert_eq!(entries.collect::<Vec<_>>(), [0, 0, 0, 0, 1], "one evaluator runs them all");
         // A stranger's thread id has no frames here.
         let slot = python.tstate_slot().unwrap();
-        assert_eq!(innermost(&memory, &python.layout().unwrap().walk, slot, || u32::MAX, &mut 0), Ok(0));
+        assert_eq!(
+            innermost(&memory, &python.layout().unwrap().walk, slot, || u32::MAX, true, &mut 0),
+            Ok(0)
+        );
     }
 }
 
