@@ -15,6 +15,7 @@ KINDS = {
     "aligned": (64, "PyDict_New", []),
     "grown": (160, None, []),
     "cold": (555, None, []),
+    "released": (900, None, []),
     "in_signal": (777, None, [("CALL", "handle"), ("RUN", "in_signal")]),
     "on_signal_stack": (777, None, [("CALL", "handle"), ("RUN", "on_signal_stack")]),
 }

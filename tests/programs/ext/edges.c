@@ -46,6 +46,14 @@ CALLED grown(Py_ssize_t length)
     use(buffer, length);
 }
 
+/* The GIL is given back, as numpy does before it allocates: the Python frames stay where they are. */
+CALLED released(Py_ssize_t length)
+{
+    Py_BEGIN_ALLOW_THREADS
+    last = malloc((size_t)length * 300); /* LEAK released */
+    Py_END_ALLOW_THREADS
+}
+
 /* Code that is never expected to run lies apart from its function. */
 static __attribute__((cold, noipa)) void never_mind(const char *why)
 {
@@ -121,7 +129,7 @@ static const struct {
     {"deep", deep},           {"aligned", aligned},
     {"grown", grown},         {"cold", cold},
     {"in_signal", in_signal}, {"on_signal_stack", on_signal_stack},
-    {"on_own_stack", on_own_stack},
+    {"on_own_stack", on_own_stack}, {"released", released},
 };
 
 /* leak(name, count, length): leaks in that way so many times; `length` is whatever the way makes of it. */
