@@ -4,7 +4,7 @@
 //! A process's tables are four: its modules (mapped stretches of code, sorted by address), pages (for each 64 KiB of a file's code, where its rows are),
 //! rows (the low half of an address and the number of a rule, sorted within their page), and rules. A row is 4 bytes, because thousands of functions share a few hundred rules.
 
-use crate::limits::{MAX_MODULES, MAX_PAGE_ROWS};
+use crate::limits::{MAX_MODULES, MAX_PAGE_ROWS, MAX_PAGES};
 
 /// Bits of an address below its page.
 pub const PAGE_BITS: u32 = 16;
@@ -57,6 +57,8 @@ impl Rule {
     pub const NONE: Self = Self(0);
     /// The flag of code that is the interpreter's evaluator: its frames stand for Python frames.
     const EVALUATOR: u64 = 1 << 16;
+    /// Where the file's place is, below the offsets.
+    const FILE_SHIFT: u32 = 17;
 
     /// A rule; offsets are in words of 8 bytes.
     #[must_use]
@@ -76,6 +78,20 @@ impl Rule {
     #[must_use]
     pub const fn is_evaluator(self) -> bool {
         self.0 & Self::EVALUATOR != 0
+    }
+
+    /// The same rule as it was found: with the place of its file's first page, by which files are told apart that were mapped at one address after the other.
+    #[inline(always)]
+    #[must_use]
+    pub const fn found_in(self, first_page: u32) -> Self {
+        Self(self.0 | ((first_page & (MAX_PAGES - 1)) as u64) << Self::FILE_SHIFT)
+    }
+
+    /// What [`Rule::found_in`] has added.
+    #[inline(always)]
+    #[must_use]
+    pub const fn file(self) -> u64 {
+        self.0 >> Self::FILE_SHIFT & (MAX_PAGES - 1) as u64
     }
 
     /// Code of a [`Cfa`].
@@ -128,6 +144,7 @@ pub struct Module {
 }
 
 const _: () = assert!(size_of::<Module>() == 40);
+const _: () = assert!(MAX_PAGES.is_power_of_two() && MAX_PAGES.trailing_zeros() + Rule::FILE_SHIFT <= 32);
 
 /// Where a page's rows are: the first one's place in the lower half, their number in the upper. The first row of a page that is not empty
 /// applies from the page's beginning on.
@@ -244,7 +261,7 @@ pub fn find<T: Tables>(tables: &T, view: View, address: u64) -> Result<Rule, Mis
     }
     let Row(row) = tables.row(first).ok_or(Missing::Row)?;
     let rule = tables.rule(row as u16).ok_or(Missing::Row)?;
-    if rule.cfa() == Cfa::None as u8 { Err(Missing::Row) } else { Ok(rule) }
+    if rule.cfa() == Cfa::None as u8 { Err(Missing::Row) } else { Ok(rule.found_in(module.first_page)) }
 }
 
 /// The module that an address is in.
@@ -301,6 +318,13 @@ pub(crate) mod tests {
         assert_eq!((rule.cfa(), rule.rbp()), (Cfa::AtRbp as u8, Rbp::AtCfa as u8));
         assert_eq!((rule.cfa_offset() as i64, rule.rbp_offset() as i64), (-8, -16));
         assert!(rule.is_evaluator() && !Rule::NONE.is_evaluator());
+        let found = rule.found_in(MAX_PAGES - 1);
+        assert_eq!(
+            (found.file(), found.cfa(), found.rbp()),
+            (u64::from(MAX_PAGES) - 1, rule.cfa(), rule.rbp())
+        );
+        assert_eq!((found.cfa_offset() as i64, found.rbp_offset() as i64), (-8, -16));
+        assert!(found.is_evaluator() && rule.file() == 0);
     }
 
     #[test]

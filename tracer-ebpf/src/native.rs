@@ -68,7 +68,8 @@ fn ended(end: NativeEnd, generation: u32) {
         NativeEnd::Astray => Loss::NativeAstray,
     };
     lose(loss);
-    if end == NativeEnd::NoModule {
+    // Where other code was mapped in the place of what is known, the tables lead nowhere.
+    if matches!(end, NativeEnd::NoModule | NativeEnd::NoRows | NativeEnd::Astray) {
         ask(generation);
     }
 }

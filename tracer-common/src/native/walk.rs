@@ -180,7 +180,7 @@ impl Native {
         // the verifier of 5.15 refuses that (6.1's does not); a rule of zeros in its place makes new verifiers follow half as many instructions again.
         let end = match self.rule(tables, wish.view) {
             Ok(rule) => {
-                if let Some(end) = self.keep(rule.is_evaluator(), wish) {
+                if let Some(end) = self.keep(rule, wish) {
                     return self.ends(end);
                 }
                 match self.step(memory, rule, wish.replaced, window) {
@@ -189,7 +189,7 @@ impl Native {
                 }
             }
             Err(missing) => {
-                if let Some(end) = self.keep(false, wish) {
+                if let Some(end) = self.keep(Rule::NONE, wish) {
                     return self.ends(end);
                 }
                 match missing {
@@ -200,14 +200,15 @@ impl Native {
         };
         if self.depth == 0 {
             // The way to who asked for the memory could not be walked, but who it was is known.
-            self.record(self.caller, false, wish.max_depth);
+            self.record(self.caller, Rule::NONE, wish.max_depth);
         }
         self.ends(end)
     }
 
     /// Records the frame, if recording has begun, and says whether the walk ends with it.
     #[inline(always)]
-    fn keep(&mut self, is_evaluator: bool, wish: Wish) -> Option<NativeEnd> {
+    fn keep(&mut self, rule: Rule, wish: Wish) -> Option<NativeEnd> {
+        let is_evaluator = rule.is_evaluator();
         if self.slot >= self.caller_slot {
             if is_evaluator && !wish.full {
                 return Some(NativeEnd::Evaluator);
@@ -215,10 +216,10 @@ impl Native {
             // The first is recorded as who asked; it is this very frame, unless the walk has missed that one.
             let is_caller = self.depth == 0 && (self.slot == self.caller_slot || self.caller_slot == 0);
             if self.depth == 0 && !is_caller {
-                self.record(self.caller, false, wish.max_depth);
+                self.record(self.caller, Rule::NONE, wish.max_depth);
             }
             let address = if is_caller { self.caller } else { self.pc };
-            if self.record(address, is_evaluator, wish.max_depth) {
+            if self.record(address, rule, wish.max_depth) {
                 return Some(NativeEnd::Depth);
             }
         }
@@ -233,14 +234,15 @@ impl Native {
 
     /// Records an address; `true` if there is no room for another.
     #[inline(always)]
-    fn record(&mut self, address: u64, is_evaluator: bool, max_depth: u32) -> bool {
+    fn record(&mut self, address: u64, rule: Rule, max_depth: u32) -> bool {
         let depth = self.depth as usize;
-        let mark = if is_evaluator { EVALUATOR } else { 0 };
+        let mark = if rule.is_evaluator() { EVALUATOR } else { 0 };
         if depth >= MAX_DEPTH || self.depth >= max_depth {
             return true;
         }
         self.frames[depth & (MAX_DEPTH - 1)] = address | mark;
-        self.hash = mix(self.hash, address);
+        // Another file at the same address is another stack.
+        self.hash = mix(self.hash, address ^ rule.file() << 48);
         self.depth += 1;
         false
     }

@@ -14,6 +14,9 @@ use crate::unwind::{Facts, Unwinder};
 /// Rows for which there is room at least, 3.75 MiB: an interpreter with its libraries has some 130,000, and numpy brings 500,000. A command that has not run yet has mapped nothing.
 const LEAST_ROWS: u32 = 960 << 10;
 
+/// How old a look at what is mapped may be when a new stack is named. A look takes some 0.2 ms for 150 libraries.
+const FRESH: Duration = Duration::from_millis(50);
+
 /// Rows of all files at most: 256 MiB.
 const MOST_ROWS: u32 = 64 << 20;
 
@@ -21,8 +24,8 @@ const MOST_ROWS: u32 = 64 << 20;
 pub(super) struct Code {
     modules: Modules,
     unwinder: Unwinder,
-    /// Bytes of mapped code when it was last looked at.
-    mapped_bytes: Option<u64>,
+    /// When it was last looked what is mapped.
+    looked: Instant,
     /// Time that the tables have taken.
     spent: Duration,
     /// The generation of the tables in which the kernel's question was answered.
@@ -36,12 +39,11 @@ impl Code {
         let mut this = Self {
             modules: Modules::default(),
             unwinder: Unwinder::new(limits, Some(&subject.python.image)),
-            mapped_bytes: None,
+            looked: Instant::now(),
             spent: Duration::ZERO,
             answered: 0,
         };
         let begin = Instant::now();
-        this.mapped_bytes = subject.process.code_bytes();
         this.modules.refresh(&subject.process)?;
         this.unwinder.take_up(&this.modules);
         if subject.is_fresh() {
@@ -80,30 +82,32 @@ impl Code {
             return Ok(());
         }
         self.answered = generation;
-        self.mapped_bytes = subject.process.code_bytes();
-        self.take_up(subject, probes)
+        self.look(subject, probes).map(drop)
     }
 
-    /// The same at every tick, if the sum of what is mapped has changed.
+    /// Looks at every tick, because code can be replaced by other code at the same address, which no stack gives away.
     pub(super) fn refresh(&mut self, subject: &Subject, probes: &mut Probes) -> Result<()> {
-        let mapped_bytes = subject.process.code_bytes();
-        if mapped_bytes != self.mapped_bytes {
-            self.mapped_bytes = mapped_bytes;
-            return self.take_up(subject, probes);
-        }
-        if self.answered == self.unwinder.tables().current().generation() {
+        let changed = self.look(subject, probes)?;
+        if !changed && self.answered == self.unwinder.tables().current().generation() {
             // The answer was that nothing is new. From now on the kernel may ask again.
             return self.write(probes);
         }
         Ok(())
     }
 
-    /// Tells the kernel what has changed. A target that is gone has mapped nothing new.
-    fn take_up(&mut self, subject: &Subject, probes: &mut Probes) -> Result<()> {
-        if self.modules.refresh(&subject.process).unwrap_or(false) {
+    /// The same before new stacks are named, unless it was a moment ago.
+    pub(super) fn refresh_if_old(&mut self, subject: &Subject, probes: &mut Probes) -> Result<()> {
+        if self.looked.elapsed() < FRESH { Ok(()) } else { self.look(subject, probes).map(drop) }
+    }
+
+    /// Tells the kernel what has changed; `false` if nothing has. A target that is gone has mapped nothing new.
+    fn look(&mut self, subject: &Subject, probes: &mut Probes) -> Result<bool> {
+        let changed = self.modules.refresh(&subject.process).unwrap_or(false);
+        self.looked = Instant::now();
+        if changed {
             self.write(probes)?;
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// What an address is, if it is of a file.

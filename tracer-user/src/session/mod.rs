@@ -256,6 +256,7 @@ impl<'p> Recording<'p> {
             // Code that was mapped a moment ago is taken up before the stacks that wait here: more of them come as long as it is not known.
             if let Some(code) = code.as_mut() {
                 code.answer(subject, probes)?;
+                code.refresh_if_old(subject, probes)?;
             }
             let more = self.ring.drain(BATCH, |event| match event {
                 Event::Native { site, end, frames } => {

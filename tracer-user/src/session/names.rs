@@ -209,9 +209,9 @@ fn note(stack: &Stack, misfit: Option<Misfit>) -> Option<String> {
         WalkEnd::Complete => None,
         WalkEnd::Truncated => Some("deeper than --max-depth: the outer frames are missing"),
         WalkEnd::Fault => Some("a frame could not be read: the outer frames are missing"),
-        WalkEnd::NoThreadState => {
-            Some("no Python frames: the thread ran no Python code, or had released the GIL and was not seen with it before")
-        }
+        WalkEnd::NoThreadState => Some(
+            "no Python frames: the thread ran no Python code, or had released the GIL and was not seen with it before",
+        ),
     };
     let reason = stack.native.end.and_then(NativeEnd::reason);
     let native = misfit.map(|misfit| match reason {

@@ -2,7 +2,7 @@
 //! unmapped them, replaced them on disk, or ended.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -35,9 +35,22 @@ impl Identity {
     /// # Errors
     /// When the kernel does not say.
     pub fn of(file: &File) -> std::io::Result<Self> {
-        let facts = file.metadata()?;
+        Ok(Self::from(&file.metadata()?))
+    }
+
+    /// The identity of the file that a path leads to.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn at(path: &Path) -> std::io::Result<Self> {
+        Ok(Self::from(&path.metadata()?))
+    }
+}
+
+impl From<&Metadata> for Identity {
+    fn from(facts: &Metadata) -> Self {
         let modified = i128::from(facts.mtime()) * 1_000_000_000 + i128::from(facts.mtime_nsec());
-        Ok(Self { device: facts.dev(), inode: facts.ino(), modified })
+        Self { device: facts.dev(), inode: facts.ino(), modified }
     }
 }
 
@@ -155,6 +168,8 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Modules {
     list: Vec<Module>,
+    /// The mappings that the list was made of.
+    mappings: Vec<Mapping>,
     files: HashMap<(u64, u64), Arc<CodeFile>>,
 }
 
@@ -165,9 +180,13 @@ impl Modules {
     /// # Errors
     /// When the process is gone.
     pub fn refresh(&mut self, process: &Process) -> Result<bool> {
+        let mappings = process.mappings()?;
+        if mappings == self.mappings {
+            return Ok(false);
+        }
         let mut list = Vec::new();
-        for mapping in process.mappings()? {
-            let Some(file) = self.file(process, &mapping) else { continue };
+        for mapping in &mappings {
+            let Some(file) = self.file(process, mapping) else { continue };
             let segments = file.segments().iter();
             let vaddr = segments.filter(|segment| segment.executable).find_map(|segment| {
                 let begin = segment.offset & !0xfff;
@@ -186,7 +205,11 @@ impl Modules {
         let same = list.len() == self.list.len()
             && list.iter().zip(&self.list).all(|(one, other)| is_same(one, other));
         let known = |one: &Module| self.list.iter().any(|other| is_same(one, other));
-        if same || !self.list.is_empty() && !list.iter().any(known) {
+        if !self.list.is_empty() && !list.iter().any(known) {
+            return Ok(false);
+        }
+        self.mappings = mappings;
+        if same {
             return Ok(false);
         }
         self.list = list;
@@ -215,7 +238,11 @@ impl Modules {
     fn file(&mut self, process: &Process, mapping: &Mapping) -> Option<Arc<CodeFile>> {
         let identity = (mapping.device, mapping.inode);
         if let Some(known) = self.files.get(&identity) {
-            return Some(Arc::clone(known));
+            // A file that was written to while nobody had it mapped is another one; one that is mapped still is the same, as far as anybody can tell.
+            let is_mapped = self.mappings.contains(mapping);
+            if is_mapped || Identity::at(&mapping.open_path(process)).is_ok_and(|now| now == known.identity) {
+                return Some(Arc::clone(known));
+            }
         }
         if self.files.len() >= FILES {
             return None;
@@ -252,6 +279,7 @@ mod tests {
         for module in &mut modules.list {
             module.start += 1;
         }
+        modules.mappings.clear();
         let first = modules.list[0].start;
         assert!(!modules.refresh(&own).unwrap());
         assert_eq!(modules.list[0].start, first);

@@ -155,14 +155,6 @@ impl Process {
         number(&status, "VmRSS:")?.checked_mul(1024)
     }
 
-    /// Bytes of code that it has mapped besides its executable's (`VmLib`), a sum that changes when code is mapped or unmapped (fs/proc/task_mmu.c, `task_mem`);
-    /// `None` once it has ended.
-    #[must_use]
-    pub fn code_bytes(&self) -> Option<u64> {
-        let status = read_text(self.pid, "status").ok()?;
-        number(&status, "VmLib:")?.checked_mul(1024)
-    }
-
     /// CPU time of all its threads, ended ones too; `None` once it has ended. A thread that runs right now is up to date to a tick of the kernel's
     /// clock (1 to 10 ms).
     #[must_use]
