@@ -91,6 +91,37 @@ pub struct IntFacts {
     pub values: Vec<(i64, u64)>,
 }
 
+/// Many sites as one, without a verdict, sizes or survivors.
+#[must_use]
+pub fn sum(id: u64, sites: &[SiteFacts]) -> SiteFacts {
+    let of = |field: fn(&SiteFacts) -> u64| sites.iter().map(field).fold(0, u64::saturating_add);
+    let ints = |field: fn(&IntFacts) -> u64| {
+        sites.iter().filter_map(|site| site.ints.as_ref().map(field)).fold(0, u64::saturating_add)
+    };
+    let has_ints = sites.iter().any(|site| site.ints.is_some());
+    SiteFacts {
+        id,
+        domain: None,
+        live_bytes: of(|site| site.live_bytes),
+        live_blocks: of(|site| site.live_blocks),
+        live_given_bytes: of(|site| site.live_given_bytes),
+        allocated_bytes: of(|site| site.allocated_bytes),
+        allocated_blocks: of(|site| site.allocated_blocks),
+        freed_bytes: of(|site| site.freed_bytes),
+        freed_blocks: of(|site| site.freed_blocks),
+        growth_bytes_per_second: sites.iter().map(|site| site.growth_bytes_per_second).sum(),
+        verdict: Verdict::Unknown,
+        sizes: None,
+        lifetimes_ns: None,
+        survivors: Vec::new(),
+        ints: has_ints.then(|| IntFacts {
+            calls: ints(|ints| ints.calls),
+            small: ints(|ints| ints.small),
+            values: Vec::new(),
+        }),
+    }
+}
+
 /// Sums over all sites.
 #[must_use]
 pub fn totals(books: &Books) -> Sums {

@@ -1,5 +1,6 @@
 //! The target's machine code, kept in step: what it has mapped, and the unwind tables of that in the kernel's maps.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tracer_common::limits::{MAX_MODULES, MAX_PAGES, MAX_RULES};
@@ -113,6 +114,11 @@ impl Code {
     /// What an address is, if it is of a file.
     pub(super) fn place(&self, address: u64) -> Option<Place> {
         self.modules.place(address)
+    }
+
+    /// Files whose code is mapped, but which could not be opened or understood, and why.
+    pub(super) fn failed(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.modules.failed()
     }
 
     /// What became of the files, and the milliseconds that it took.

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::{io, ptr};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::session::descriptors::Before;
 use crate::target::python::Python;
 
 /// A command that stands still. Dropped before it was released, it is killed: it has not run an instruction.
@@ -18,13 +19,17 @@ pub(super) struct Launched {
 
 impl Launched {
     /// Starts a command and stops it as soon as it is a CPython.
-    pub(super) fn start(command: &[OsString]) -> Result<(Self, Python)> {
+    pub(super) fn start(command: &[OsString], before: Option<Before>) -> Result<(Self, Python)> {
         let (program, arguments) =
             command.split_first().ok_or_else(|| Error::new(Kind::Usage, "no command was given"))?;
         let mut child = Command::new(program);
         child.args(arguments);
-        // SAFETY: between fork and exec only this system call runs; it allocates nothing and takes no lock.
-        unsafe { child.pre_exec(|| request(libc::PTRACE_TRACEME, 0, 0)) };
+        let prepare = move || {
+            before.map_or(Ok(()), Before::restore)?;
+            request(libc::PTRACE_TRACEME, 0, 0)
+        };
+        // SAFETY: between fork and exec only these system calls run; they allocate nothing and take no lock.
+        unsafe { child.pre_exec(prepare) };
         let shown = program.to_string_lossy().into_owned();
         let child = child.spawn().map_err(|cause| {
             Error::new(Kind::Usage, format!("{shown} cannot be started: {cause}"))

@@ -21,6 +21,7 @@ use crate::report::{self, Format};
 
 mod check;
 mod code;
+mod descriptors;
 mod hooked;
 mod launch;
 mod meter;
@@ -80,8 +81,10 @@ pub fn record(plan: &Plan) -> Result<()> {
 async fn recording(plan: &Plan) -> Result<()> {
     // Before anything is hooked: from here on, a signal ends the recording and not the program.
     let mut signals = Signals::new()?;
-    let mut subject = Subject::open(&plan.whom)?;
-    let mut hooked = Hooked::hook(plan, &subject)?;
+    let before = descriptors::raise();
+    let mut subject = Subject::open(&plan.whom, before)?;
+    // Whatever fails when the target has ended meanwhile fails because of that.
+    let mut hooked = Hooked::hook(plan, &subject).map_err(|error| subject.check().err().unwrap_or(error))?;
     let mut recording = Recording::new(plan, &subject, &mut hooked.probes)?;
     let armed = hooked.arm(&subject, plan.empty_probes)?;
     recording.meter = Meter::start();

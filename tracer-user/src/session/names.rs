@@ -163,7 +163,8 @@ impl StackNames {
     /// A stack by its site's id.
     pub(super) fn of(&self, site: u64) -> NamedStack {
         if site == tracer_common::site::OTHER_SITES {
-            let note = "(other sites): the site map was full".to_owned();
+            let note = "(other sites): those that found no room in the site map, and those that matter least"
+                .to_owned();
             return NamedStack { frames: Vec::new(), note: Some(note) };
         }
         let Some(stack) = self.stacks.get(&site) else {

@@ -5,8 +5,10 @@ use std::time::UNIX_EPOCH;
 
 use tracer_common::loss::Loss;
 use tracer_common::native::Mode;
+use tracer_common::site::OTHER_SITES;
 
 use crate::cli::plan::Plan;
+use crate::heap;
 use crate::heap::balance::Verdict;
 use crate::heap::books::{self, IntFacts, Older, SiteFacts};
 use crate::heap::history::Histories;
@@ -23,6 +25,9 @@ use crate::session::{Armed, Closed};
 use crate::symbol::object::TypeNames;
 use crate::target::memory::Memory;
 use crate::target::process::hostname;
+
+/// Sites that are told one by one, at most: with their names each takes some 20 KiB, here and in a JSON report. The rest is summed up in one.
+const SITES_TOLD: usize = 10_000;
 
 /// Survivors whose type is read, at most; reading one takes about 0.3 µs.
 const TYPES_READ: usize = 4_000_000;
@@ -42,7 +47,16 @@ pub(super) fn facts(plan: &Plan, books: &Books, histories: &Histories, closed: &
         // A site whose blocks are all too young has nothing to say to who asked for the old ones.
         facts.retain(|site| site.live_blocks > 0);
     }
+    for site in facts.iter_mut().filter(|site| site.id == OTHER_SITES) {
+        // Many sites together look like none of them.
+        site.verdict = heap::verdict::Verdict::Unknown;
+    }
     plan.sort.sort(&mut facts);
+    if facts.len() > SITES_TOLD {
+        let rest = facts.split_off(SITES_TOLD - 1);
+        facts.push(books::sum(OTHER_SITES, &rest));
+        plan.sort.sort(&mut facts);
+    }
     facts
 }
 
@@ -167,7 +181,8 @@ fn unwind(plan: &Plan, code: &Code) -> Unwind {
         rows: tally.rows,
         code_bytes: tally.bytes,
     });
-    let without = facts.without.iter().map(|(path, why)| format!("{}: {why}", path.display()));
+    let without = facts.without.iter().map(|(path, why)| (path.as_path(), why.as_str())).chain(code.failed());
+    let without = without.map(|(path, why)| format!("{}: {why}", path.display()));
     Unwind {
         mode: if plan.native == Mode::Full { "full" } else { "leaf" }.to_owned(),
         files: facts.files as u64,
@@ -186,7 +201,12 @@ fn notes(frame: &Frame<'_>) -> Vec<String> {
         let age = age.as_secs_f64();
         format!("live counts only blocks older than {age} s: allocated = freed + live + what is younger")
     });
-    older.into_iter().chain(frame.check.changes().iter().cloned()).collect()
+    let failed = frame.code.map_or(0, |code| code.failed().count());
+    let failed = (failed > 0).then(|| {
+        let files = units::plural(failed as u64, "mapped file");
+        format!("C frames end, and have no names, in {files} that could not be opened; `without` in the JSON report says why")
+    });
+    older.into_iter().chain(failed).chain(frame.check.changes().iter().cloned()).collect()
 }
 
 fn totals(books: &Books, sites: &[Site], armed: &Armed, closed: &Closed) -> Totals {

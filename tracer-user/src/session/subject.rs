@@ -2,6 +2,7 @@
 
 use crate::cli::plan::Whom;
 use crate::error::{Error, Kind, Result};
+use crate::session::descriptors::Before;
 use crate::session::launch::Launched;
 use crate::target::layout::Layout;
 use crate::target::process::Process;
@@ -16,8 +17,8 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Opens a process, or starts a command and stops it where its interpreter's image begins.
-    pub(super) fn open(whom: &Whom) -> Result<Self> {
+    /// Opens a process, or starts a command, with the limit of file descriptors that was before, and stops it where its interpreter's image begins.
+    pub(super) fn open(whom: &Whom, before: Option<Before>) -> Result<Self> {
         let (process, python, launched) = match whom {
             Whom::Pid(pid) => {
                 let process = Process::open(*pid)?;
@@ -25,7 +26,7 @@ impl Subject {
                 (process, python, None)
             }
             Whom::Command(command) => {
-                let (launched, python) = Launched::start(command)?;
+                let (launched, python) = Launched::start(command, before)?;
                 (Process::open(launched.pid())?, python, Some(launched))
             }
         };

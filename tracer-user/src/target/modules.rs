@@ -1,7 +1,7 @@
 //! The code that a process has mapped: which addresses are of which file, with the files held open, so that they can be read and named after the process has
 //! unmapped them, replaced them on disk, or ended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -171,6 +171,8 @@ pub struct Modules {
     /// The mappings that the list was made of.
     mappings: Vec<Mapping>,
     files: HashMap<(u64, u64), Arc<CodeFile>>,
+    /// Files that could not be opened or understood, and why.
+    failed: BTreeMap<PathBuf, String>,
 }
 
 impl Modules {
@@ -222,6 +224,11 @@ impl Modules {
         &self.list
     }
 
+    /// Files whose code is mapped, but which could not be opened or understood, and why.
+    pub fn failed(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.failed.iter().map(|(path, why)| (path.as_path(), why.as_str()))
+    }
+
     /// What an address is, if it is of a file.
     #[must_use]
     pub fn place(&self, address: u64) -> Option<Place> {
@@ -244,12 +251,25 @@ impl Modules {
                 return Some(Arc::clone(known));
             }
         }
-        if self.files.len() >= FILES {
-            return None;
+        let opened = if self.files.len() < FILES {
+            CodeFile::of_mapping(process, mapping)
+        } else {
+            Err(Error::failed(format!("{FILES} files are open already")))
+        };
+        match opened {
+            Ok(file) => {
+                let file = Arc::new(file);
+                self.files.insert(identity, Arc::clone(&file));
+                self.failed.remove(&mapping.path);
+                Some(file)
+            }
+            Err(error) => {
+                if self.failed.len() < FILES {
+                    self.failed.insert(mapping.path.clone(), error.to_string().replace('\n', "; "));
+                }
+                None
+            }
         }
-        let file = Arc::new(CodeFile::of_mapping(process, mapping).ok()?);
-        self.files.insert(identity, Arc::clone(&file));
-        Some(file)
     }
 }
 

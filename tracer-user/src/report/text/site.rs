@@ -100,7 +100,12 @@ fn handed_on(site: &Site) -> Option<&str> {
 pub(super) fn headline(story: &Story, site: &Site, room: usize) -> String {
     let leaking = Program::of(story).leaking(&site.stack);
     let Some((at, frame)) = leaking.and_then(|at| Some((at, site.stack.get(at)?))) else {
-        return format!("code without frames ({} domain)", site.domain);
+        let others = site.stack_note.as_deref().is_some_and(|note| note.starts_with("(other sites)"));
+        return if others {
+            "other sites".to_owned()
+        } else {
+            format!("code without frames ({} domain)", site.domain)
+        };
     };
     match python_caller(&site.stack, at) {
         Some(caller) => format!("{}, called from {}", named(frame, room), named(caller, room)),
