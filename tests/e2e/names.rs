@@ -136,6 +136,35 @@ fn a_library_that_was_unloaded_is_still_named() {
     target.assert_unharmed();
 }
 
+/// The addresses are the same, the stacks are the same, nothing is unknown: only the file is another one. It is noticed at the next look, a quarter of a second later.
+#[test]
+fn a_library_in_the_place_of_another_is_named_for_itself() {
+    let (library, other) = (Library::build(&[]), Library::build(&["-Dhidden=other"]));
+    let mut line = python(any_supported(), &library.arg());
+    line.push(other.arg());
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]);
+    let mut target = Target::start(command, "names.py");
+    let recording = record(&target, &[]);
+    target.ask("go");
+    assert_eq!(target.ask("close")["mapped"], false, "the library cannot be unloaded");
+    let answer = target.ask("reopen");
+    assert_eq!(
+        answer["same"], true,
+        "the dynamic loader has put it elsewhere, which proves nothing: {answer}"
+    );
+    let report = recording.stop().report();
+    let blocks = |function: &str| -> u64 {
+        let sites = report.sites.iter().filter(|site| site.live_bytes == site.live_blocks * HIDDEN);
+        let of = sites.filter(|site| site.stack.iter().any(|frame| frame.function == function));
+        of.map(|site| site.live_blocks).sum()
+    };
+    let count = answer["count"].as_u64().expect("it counts");
+    assert_eq!(blocks("hidden") + blocks("other"), COUNT + count, "{}", report.worst());
+    assert!(blocks("other") > count / 2, "{} of {count}\n{}", blocks("other"), report.worst());
+    target.assert_unharmed();
+}
+
 #[test]
 fn files_of_another_mount_namespace_are_read_there() {
     let by_link = Library::build(&["-Wl,--build-id=none"]).detach("names.debug").link("names.debug");

@@ -1,9 +1,11 @@
-"""A C library, given by its path, that takes memory from malloc and forgets it; it can be unloaded again (`--domains libc`)."""
+"""A C library, given by its path, that takes memory from malloc and forgets it; it can be unloaded again (`--domains libc`), and another one, given too, be
+loaded in its place."""
 
 import _ctypes
 import ctypes
 import json
 import sys
+import time
 
 import stage
 
@@ -34,6 +36,23 @@ def close():
         return {"mapped": sys.argv[1] in maps.read()}
 
 
+def reopen():
+    """Another library in the place of the one that was closed, which leaks for a while; says whether it is at the very same place."""
+    global library, hidden
+    library = ctypes.PyDLL(sys.argv[2])
+    hidden, count, begin = library.leak_hidden, 0, time.monotonic()
+    while time.monotonic() - begin < 1.5:
+        call_hidden(777, 1)
+        count += 1
+        time.sleep(0.001)
+    return {"count": count, "same": place(hidden) == FIRST}
+
+
+def place(function):
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+FIRST = place(hidden)
 go(0)
 json.dumps({})
-stage.serve(go=go, close=close)
+stage.serve(go=go, close=close, reopen=reopen)
