@@ -27,7 +27,7 @@ use crate::target::memory::Memory;
 use crate::target::process::hostname;
 
 /// Sites that are told one by one, at most: with their names each takes some 20 KiB, here and in a JSON report. The rest is summed up in one.
-const SITES_TOLD: usize = 10_000;
+const SITES_TOLD: usize = 5_000;
 
 /// Survivors whose type is read, at most; reading one takes about 0.3 µs.
 const TYPES_READ: usize = 4_000_000;
