@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let mut out = Vec::new();
     let readable = memory.read_many(&[start, 0, u64::MAX], 8, &mut out);
     assert_eq!((readable.len(), out.len()), (3, 24));
-    let innermost = walk::innermost(&memory, &LAYOUT.walk, start, || 1, &mut 0).unwrap_or(0);
+    let innermost = walk::innermost(&memory, &LAYOUT.walk, start, || 1, true, &mut 0).unwrap_or(0);
     let mut names = CodeNames::new(memory.clone(), &LAYOUT);
     for frame in [innermost, start] {
         walk_and_name(&memory, frame, &mut names);
