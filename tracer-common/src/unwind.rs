@@ -87,6 +87,12 @@ impl Rule {
         Self(self.0 | ((first_page & (MAX_PAGES - 1)) as u64) << Self::FILE_SHIFT)
     }
 
+    /// The rule as it stands in the table: without what [`Rule::found_in`] has added.
+    #[must_use]
+    pub const fn bare(self) -> Self {
+        Self(self.0 & !(((MAX_PAGES - 1) as u64) << Self::FILE_SHIFT))
+    }
+
     /// What [`Rule::found_in`] has added.
     #[inline(always)]
     #[must_use]
@@ -324,7 +330,7 @@ pub(crate) mod tests {
             (u64::from(MAX_PAGES) - 1, rule.cfa(), rule.rbp())
         );
         assert_eq!((found.cfa_offset() as i64, found.rbp_offset() as i64), (-8, -16));
-        assert!(found.is_evaluator() && rule.file() == 0);
+        assert!(found.is_evaluator() && rule.file() == 0 && found.bare() == rule);
     }
 
     #[test]
