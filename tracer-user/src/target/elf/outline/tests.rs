@@ -68,7 +68,9 @@ fn headers_without_end_are_not_read() {
 
 /// A file without a name.
 fn tempfile() -> File {
-    let path = std::env::temp_dir().join(format!("unshed-outline-{:?}", std::thread::current().id()));
+    // Test runners make a process for each test, or a thread.
+    let (process, thread) = (std::process::id(), std::thread::current().id());
+    let path = std::env::temp_dir().join(format!("unshed-outline-{process}-{thread:?}"));
     let options = File::options().read(true).write(true).create(true).truncate(true).open(&path);
     std::fs::remove_file(path).unwrap();
     options.unwrap()
