@@ -4,7 +4,7 @@
 //! interpreter built in) it goes by the source file.
 
 use crate::report::story::Story;
-use crate::symbol::{Frame, FrameKind};
+use crate::symbol::{self, Frame, FrameKind};
 
 /// The C extensions of CPython 3.11's standard library (`Modules/`, `setup.py`), sorted, as far as their names are not in a folder that says the same.
 const STANDARD: [&str; 77] = [
@@ -268,7 +268,7 @@ fn is_source(file: &str) -> bool {
 }
 
 fn file_name(path: &str) -> &str {
-    let name = path.rsplit('/').next().unwrap_or(path);
+    let name = symbol::file_name(path);
     name.strip_suffix(" (deleted)").unwrap_or(name)
 }
 

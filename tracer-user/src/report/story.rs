@@ -154,6 +154,9 @@ pub struct LossCount {
     pub meaning: String,
 }
 
+/// How the note of the row begins that sums up the sites which are not told one by one.
+pub const OTHER_SITES: &str = "(other sites)";
+
 /// One site: a stack in a domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Site {

@@ -8,6 +8,7 @@ use tracer_common::native::{EVALUATOR, NativeEnd};
 use tracer_common::walk::WalkEnd;
 
 use crate::error::Result;
+use crate::report::story::OTHER_SITES;
 use crate::session::subject::Subject;
 use crate::symbol::Frame;
 use crate::symbol::code::CodeNames;
@@ -163,8 +164,9 @@ impl StackNames {
     /// A stack by its site's id.
     pub(super) fn of(&self, site: u64) -> NamedStack {
         if site == tracer_common::site::OTHER_SITES {
-            let note = "(other sites): those that found no room in the site map, and those that matter least"
-                .to_owned();
+            let note = format!(
+                "{OTHER_SITES}: those that found no room in the site map, and those that matter least"
+            );
             return NamedStack { frames: Vec::new(), note: Some(note) };
         }
         let Some(stack) = self.stacks.get(&site) else {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use self::root::Root;
-pub(in crate::symbol) use self::sections::{DebugLink, Sections};
+pub(in crate::symbol) use self::sections::{DebugLink, Sections, contents, section_headers};
 use crate::error::{Context, Result};
 use crate::symbol::hex;
 

@@ -176,13 +176,7 @@ impl Elf {
     /// may lie up to a page before the segment.
     #[must_use]
     pub fn executable_vaddr(&self, offset: u64) -> Option<u64> {
-        let segment = self.segments.iter().find(|segment| {
-            let begin = segment.offset & !0xfff;
-            segment.executable
-                && offset >= begin
-                && offset - begin < (segment.offset - begin).saturating_add(segment.file_size)
-        })?;
-        Some(offset.wrapping_sub(segment.offset).wrapping_add(segment.vaddr))
+        executable_vaddr(&self.segments, offset)
     }
 
     /// Whether this address is code of this file.
@@ -243,6 +237,17 @@ impl Elf {
     fn string_in_file(&self, offset: usize) -> Option<String> {
         Some(String::from_utf8_lossy(self.bytes_in_file(offset)?).into_owned())
     }
+}
+
+/// [`Elf::executable_vaddr`] of a file with these segments.
+pub(super) fn executable_vaddr(segments: &[Segment], offset: u64) -> Option<u64> {
+    let segment = segments.iter().find(|segment| {
+        let begin = segment.offset & !0xfff;
+        segment.executable
+            && offset >= begin
+            && (segment.offset - begin).checked_add(segment.file_size).is_some_and(|len| offset - begin < len)
+    })?;
+    Some(offset.wrapping_sub(segment.offset).wrapping_add(segment.vaddr))
 }
 
 fn addresses(start: u64, size: u64) -> Option<Range<u64>> {

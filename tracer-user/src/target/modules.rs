@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::target::elf::Segment;
 use crate::target::elf::outline::Outline;
+use crate::target::elf::{Segment, executable_vaddr};
 use crate::target::frame_table::bytes::FrameBytes;
 use crate::target::maps::Mapping;
 use crate::target::process::Process;
@@ -189,14 +189,7 @@ impl Modules {
         let mut list = Vec::new();
         for mapping in &mappings {
             let Some(file) = self.file(process, mapping) else { continue };
-            let segments = file.segments().iter();
-            let vaddr = segments.filter(|segment| segment.executable).find_map(|segment| {
-                let begin = segment.offset & !0xfff;
-                let inside = mapping.offset.checked_sub(begin)?;
-                (inside < (segment.offset - begin).checked_add(segment.file_size)?)
-                    .then(|| mapping.offset.wrapping_sub(segment.offset).wrapping_add(segment.vaddr))
-            });
-            let Some(vaddr) = vaddr else { continue };
+            let Some(vaddr) = executable_vaddr(file.segments(), mapping.offset) else { continue };
             list.push(Module { start: mapping.start, end: mapping.end, offset: mapping.offset, vaddr, file });
         }
         list.sort_by_key(|module| module.start);

@@ -120,14 +120,14 @@ impl Packed {
         room(self.used, file.rows().len(), self.limits.rows, "unwind rows")?;
         let numbers: Vec<u16> = file.rules().iter().map(|rule| self.number(*rule)).collect();
         let (first_page, first_row) = (self.pages.len() as u32, self.used as u32);
-        self.pages.extend(file.pages().iter().map(|Page(page)| {
-            let (first, rows) = (*page as u32, (page >> 32) as u32);
-            if rows == 0 { Page::default() } else { Page::new(first_row + first, rows) }
+        self.pages.extend(file.pages().iter().map(|page| match page.rows() {
+            0 => Page::default(),
+            rows => Page::new(first_row + page.first(), rows),
         }));
         self.rows.truncate(self.used);
-        self.rows.extend(file.rows().iter().map(|Row(row)| {
-            let number = numbers.get(usize::from(*row as u16)).copied().unwrap_or(NO_ROOM);
-            Row::new((row >> 16) as u16, number)
+        self.rows.extend(file.rows().iter().map(|row| {
+            let number = numbers.get(usize::from(row.rule())).copied().unwrap_or(NO_ROOM);
+            Row::new(row.low(), number)
         }));
         self.used = self.rows.len();
         self.rows.resize(self.used.next_multiple_of(CHUNK_ROWS), Row::default());

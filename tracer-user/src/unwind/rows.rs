@@ -123,7 +123,7 @@ impl FileRows {
     #[must_use]
     pub fn rule_at(&self, vaddr: u64) -> Rule {
         let rows = self.page_at(vaddr).map(|page| self.page_rows(page)).unwrap_or_default();
-        let after = rows.partition_point(|row| low(*row) <= u64::from(vaddr as u16));
+        let after = rows.partition_point(|row| row.low() <= vaddr as u16);
         rows.get(after.wrapping_sub(1)).map_or(Rule::NONE, |row| self.rule(*row))
     }
 
@@ -132,9 +132,9 @@ impl FileRows {
         self.pages.iter().zip(u64::from(self.base)..).flat_map(move |(page, number)| {
             let start = number << PAGE_BITS;
             let rows = self.page_rows(*page);
-            let ends = rows.iter().skip(1).map(move |row| start + low(*row));
+            let ends = rows.iter().skip(1).map(move |row| start + u64::from(row.low()));
             let ends = ends.chain([start + (1 << PAGE_BITS)]);
-            rows.iter().zip(ends).map(move |(row, end)| (start + low(*row)..end, self.rule(*row)))
+            rows.iter().zip(ends).map(move |(row, end)| (start + u64::from(row.low())..end, self.rule(*row)))
         })
     }
 
@@ -181,19 +181,14 @@ impl FileRows {
         self.pages.get(usize::try_from(page).ok()?).copied()
     }
 
-    fn page_rows(&self, Page(page): Page) -> &[Row] {
-        let (first, rows) = (page as u32 as usize, (page >> 32) as usize);
-        self.rows.get(first..first + rows).unwrap_or_default()
+    fn page_rows(&self, page: Page) -> &[Row] {
+        let first = page.first() as usize;
+        self.rows.get(first..first + page.rows() as usize).unwrap_or_default()
     }
 
-    fn rule(&self, Row(row): Row) -> Rule {
-        self.rules.get(usize::from(row as u16)).copied().unwrap_or(Rule::NONE)
+    fn rule(&self, row: Row) -> Rule {
+        self.rules.get(usize::from(row.rule())).copied().unwrap_or(Rule::NONE)
     }
-}
-
-/// The lowest bits of a row's address.
-fn low(Row(row): Row) -> u64 {
-    u64::from(row >> 16)
 }
 
 /// Takes stretches of code by address, and puts them into pages at last.

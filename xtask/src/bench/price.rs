@@ -11,7 +11,7 @@ use super::contest::{Outcome, Plan, Tool, contest};
 use super::figures::{Pair, Spread, allocations_per_unit, hits_per_unit, ns_per_hit};
 use super::interpreter::Interpreter;
 use super::tools::Unshed;
-use super::workload::{C_DEPTHS, DEPTHS, Working};
+use super::workload::{C_DEPTHS, DEPTHS, Working, Workload};
 use crate::run::say;
 
 /// The reference.
@@ -64,12 +64,8 @@ pub(crate) fn measure(python: &Interpreter, unshed: &Path, plan: Plan) -> Result
     for (at, (depth, workload)) in DEPTHS.iter().enumerate() {
         say(format!("{}: the price of a hit, {}", python.name, workload.name));
         let works: &[&'static str] = if at == 0 { &STEPS } else { &DEEP_STEPS };
-        let tools: Vec<Box<dyn Tool>> = works
-            .iter()
-            .map(|work| -> Box<dyn Tool> { Box::new(Unshed::new(*work, unshed, &format!("--work {work}"))) })
-            .collect();
-        let outcomes = contest(&mut Working::start(workload, python)?, &tools, plan)?;
-        steps.extend(judged(*depth, works, &outcomes));
+        let tools = works.iter().map(|work| (*work, step(unshed, work)));
+        steps.extend(at_depth(python, plan, (*depth, workload), tools)?);
     }
     Ok(steps)
 }
@@ -79,14 +75,23 @@ pub(crate) fn measure_native(python: &Interpreter, unshed: &Path, plan: Plan) ->
     let mut steps = Vec::new();
     for (depth, workload) in &C_DEPTHS {
         say(format!("{}: the price of a hit, {}", python.name, workload.name));
-        let tools: Vec<Box<dyn Tool>> = NATIVE
-            .iter()
-            .map(|(name, flags)| -> Box<dyn Tool> { Box::new(Unshed::new(*name, unshed, flags)) })
-            .collect();
-        let outcomes = contest(&mut Working::start(workload, python)?, &tools, plan)?;
-        steps.extend(judged(*depth, &NATIVE.map(|(name, _)| name), &outcomes));
+        let tools = NATIVE.iter().map(|(name, flags)| (*name, Unshed::new(*name, unshed, flags)));
+        steps.extend(at_depth(python, plan, (*depth, workload), tools)?);
     }
     Ok(steps)
+}
+
+/// Measures these steps, by name, at one depth.
+fn at_depth(
+    python: &Interpreter,
+    plan: Plan,
+    (depth, workload): (u32, &Workload),
+    steps: impl Iterator<Item = (&'static str, Unshed)>,
+) -> Result<Vec<Step>> {
+    let (names, tools): (Vec<_>, Vec<Box<dyn Tool>>) =
+        steps.map(|(name, tool)| -> (_, Box<dyn Tool>) { (name, Box::new(tool)) }).unzip();
+    let outcomes = contest(&mut Working::start(workload, python)?, &tools, plan)?;
+    Ok(judged(depth, &names, &outcomes))
 }
 
 /// The step that the goal of 1.5 empty traps is about.

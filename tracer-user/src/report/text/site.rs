@@ -8,7 +8,7 @@ use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
 use crate::report::lines::python_caller;
 use crate::report::own::Program;
-use crate::report::story::{Ints, Site, Story, TypeCount};
+use crate::report::story::{Ints, OTHER_SITES, Site, Story, TypeCount};
 use crate::report::{plain, units};
 use crate::symbol::Frame;
 
@@ -100,7 +100,7 @@ fn handed_on(site: &Site) -> Option<&str> {
 pub(super) fn headline(story: &Story, site: &Site, room: usize) -> String {
     let leaking = Program::of(story).leaking(&site.stack);
     let Some((at, frame)) = leaking.and_then(|at| Some((at, site.stack.get(at)?))) else {
-        let others = site.stack_note.as_deref().is_some_and(|note| note.starts_with("(other sites)"));
+        let others = site.stack_note.as_deref().is_some_and(|note| note.starts_with(OTHER_SITES));
         return if others {
             "other sites".to_owned()
         } else {

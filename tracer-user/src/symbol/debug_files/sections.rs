@@ -41,22 +41,9 @@ pub(in crate::symbol) struct DebugLink {
 impl Sections {
     /// Reads them; `None` if the file is no x86-64 ELF file or has no section headers.
     pub(in crate::symbol) fn read(file: &File) -> Option<Self> {
-        let header = read(file, 0, size_of::<FileHeader64<LittleEndian>>() as u64)?;
-        let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&header).ok()?;
-        let known = header.e_ident.magic == elf::ELFMAG
-            && header.e_ident.class == elf::ELFCLASS64
-            && header.e_ident.data == elf::ELFDATA2LSB
-            && header.e_machine.get(LittleEndian) == elf::EM_X86_64
-            && usize::from(header.e_shentsize.get(LittleEndian))
-                == size_of::<SectionHeader64<LittleEndian>>();
-        let count = header.e_shnum.get(LittleEndian);
-        if !known || count == 0 || count > SECTIONS {
-            return None;
-        }
-        let bytes = u64::from(count) * size_of::<SectionHeader64<LittleEndian>>() as u64;
-        let table = read(file, header.e_shoff.get(LittleEndian), bytes)?;
-        let table = slice_from_all_bytes::<SectionHeader64<LittleEndian>>(&table).ok()?;
-        let names = table.get(usize::from(header.e_shstrndx.get(LittleEndian).0))?;
+        let (names, headers) = section_headers(file)?;
+        let table = slice_from_all_bytes::<SectionHeader64<LittleEndian>>(&headers).ok()?;
+        let names = table.get(names)?;
         let names = contents(file, names, NAMES)?;
         let mut this = Self::default();
         for section in table {
@@ -115,7 +102,30 @@ fn build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-fn contents(file: &File, section: &SectionHeader64<LittleEndian>, most: u64) -> Option<Vec<u8>> {
+/// The place of the section with the names of all, and the headers of all sections, as bytes; `None` if the file is no x86-64 ELF file or has no section headers.
+pub(in crate::symbol) fn section_headers(file: &File) -> Option<(usize, Vec<u8>)> {
+    let header = read(file, 0, size_of::<FileHeader64<LittleEndian>>() as u64)?;
+    let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&header).ok()?;
+    let known = header.e_ident.magic == elf::ELFMAG
+        && header.e_ident.class == elf::ELFCLASS64
+        && header.e_ident.data == elf::ELFDATA2LSB
+        && header.e_machine.get(LittleEndian) == elf::EM_X86_64
+        && usize::from(header.e_shentsize.get(LittleEndian)) == size_of::<SectionHeader64<LittleEndian>>();
+    let count = header.e_shnum.get(LittleEndian);
+    if !known || count == 0 || count > SECTIONS {
+        return None;
+    }
+    let bytes = u64::from(count) * size_of::<SectionHeader64<LittleEndian>>() as u64;
+    let headers = read(file, header.e_shoff.get(LittleEndian), bytes)?;
+    Some((usize::from(header.e_shstrndx.get(LittleEndian).0), headers))
+}
+
+/// The bytes of a section, if they are no more than `most`.
+pub(in crate::symbol) fn contents(
+    file: &File,
+    section: &SectionHeader64<LittleEndian>,
+    most: u64,
+) -> Option<Vec<u8>> {
     let size = section.sh_size.get(LittleEndian);
     (size <= most).then(|| read(file, section.sh_offset.get(LittleEndian), size)).flatten()
 }

@@ -2,16 +2,15 @@
 //! `.gnu_debugdata`, and blazesym built without liblzma then gives no name at all.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use object::LittleEndian;
-use object::elf::{self, FileHeader64, SectionHeader64, Sym64};
-use object::pod::{from_bytes, slice_from_all_bytes};
+use object::elf::{self, SectionHeader64, Sym64};
+use object::pod::slice_from_all_bytes;
+
+use crate::symbol::debug_files::{contents, section_headers};
 
 /// Bytes of the symbols and of their names at most, each; the largest library that people load exports some 100,000 symbols.
 const TABLE: u64 = 1 << 26;
-/// Sections that are looked at.
-const SECTIONS: u16 = 8192;
 
 /// Exported functions by address.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,23 +23,12 @@ pub(in crate::symbol) struct Exported {
 impl Exported {
     /// Reads the table; `None` if there is none.
     pub(in crate::symbol) fn read(file: &File) -> Option<Self> {
-        let header = read(file, 0, size_of::<FileHeader64<LittleEndian>>() as u64)?;
-        let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&header).ok()?;
-        let count = header.e_shnum.get(LittleEndian);
-        if count == 0 || count > SECTIONS {
-            return None;
-        }
-        let bytes = u64::from(count) * size_of::<SectionHeader64<LittleEndian>>() as u64;
-        let sections = read(file, header.e_shoff.get(LittleEndian), bytes)?;
-        let sections = slice_from_all_bytes::<SectionHeader64<LittleEndian>>(&sections).ok()?;
+        let (_, headers) = section_headers(file)?;
+        let sections = slice_from_all_bytes::<SectionHeader64<LittleEndian>>(&headers).ok()?;
         let table = sections.iter().find(|section| section.sh_type.get(LittleEndian) == elf::SHT_DYNSYM)?;
         let names = sections.get(table.sh_link.get(LittleEndian) as usize)?;
-        let contents = |section: &SectionHeader64<LittleEndian>| {
-            let size = section.sh_size.get(LittleEndian);
-            (size <= TABLE).then(|| read(file, section.sh_offset.get(LittleEndian), size)).flatten()
-        };
-        let table = contents(table)?;
-        Some(Self::new(slice_from_all_bytes::<Sym64<LittleEndian>>(&table).ok()?, contents(names)?))
+        let (table, names) = (contents(file, table, TABLE)?, contents(file, names, TABLE)?);
+        Some(Self::new(slice_from_all_bytes::<Sym64<LittleEndian>>(&table).ok()?, names))
     }
 
     fn new(symbols: &[Sym64<LittleEndian>], names: Vec<u8>) -> Self {
@@ -71,11 +59,4 @@ impl Exported {
         let name = self.names.get(*name as usize..)?.split(|byte| *byte == 0).next()?;
         std::str::from_utf8(name).ok().filter(|name| !name.is_empty())
     }
-}
-
-/// Bytes of the file; `None` unless they are all there. The caller bounds `size`.
-fn read(file: &File, offset: u64, size: u64) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(size).ok()?];
-    file.read_exact_at(&mut bytes, offset).ok()?;
-    Some(bytes)
 }
