@@ -17,6 +17,12 @@ pub enum EventKind {
     Native = 4,
     /// A stack went through code that is of no module that is known.
     UnknownCode = 5,
+    /// A block or an object was born in an open window, a [`crate::sample::Happening`].
+    Born = 6,
+    /// A block died in an open window, a [`crate::sample::Happening`].
+    Died = 7,
+    /// The window has used up what it may; a head without frames.
+    Closed = 8,
 }
 
 /// Head of every record.

@@ -21,6 +21,7 @@ pub mod native;
 pub mod block;
 pub mod site;
 pub mod event;
+pub mod sample;
 pub mod loss;
 
 /// Declares that types may be copied between kernel and user space byte by byte.
@@ -39,6 +40,7 @@ macro_rules! pod {
 pod!(
     config::TraceConfig,
     config::ProcessState,
+    sample::Gate,
     block::Block,
     site::SiteTotals,
     site::IntTotals,

@@ -1,0 +1,128 @@
+//! Sampling in short windows: the gate through which hits count while a window is open, and what is logged of them.
+//!
+//! A window is a piece of the target's time. It ends when `own / length + cost / share` reaches 1, where `own` is the time that the target had
+//! for itself (elapsed − cost) and `cost` what traps and probes took: both limits are one resource, of which every window uses one
+//! unit, and that is what makes the estimates of [`Gate`]'s reader unbiased however densely the target allocates.
+
+/// The one element of the `GATE` map. The loader writes it whole to open a window; from then on the probes add to it, and close it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// 1 while hits are logged. The loader sets it, either side clears it.
+    pub open: u32,
+    /// Number of the window, from 1 on.
+    pub window: u32,
+    /// `CLOCK_MONOTONIC` at opening.
+    pub opened_ns: u64,
+    /// The same when the probes closed it; 0 if they did not.
+    pub closed_ns: u64,
+    /// The longest own time of the target that the window may see, in nanoseconds.
+    pub length_ns: u64,
+    /// The most that the window may cost, in nanoseconds.
+    pub share_ns: u64,
+    /// What a trap costs besides the time that the probes' programs take, in nanoseconds.
+    pub trap_ns: u64,
+    /// Own time of the target after which [`Self::early_cost_ns`] is taken, in nanoseconds.
+    pub early_ns: u64,
+    /// What the traps and programs of the window have cost so far, in nanoseconds.
+    pub cost_ns: u64,
+    /// The cost of the first [`Self::early_ns`] of own time; 0 as long as that has not passed.
+    pub early_cost_ns: u64,
+    /// Hits that were let through.
+    pub hits: u64,
+    /// Records that found the ring full.
+    pub refused: u64,
+}
+
+const _: () = assert!(size_of::<Gate>() == 88);
+
+impl Gate {
+    /// Own time of the target, in nanoseconds, so many nanoseconds after opening.
+    #[inline(always)]
+    #[must_use]
+    pub const fn own_ns(&self, elapsed_ns: u64) -> u64 {
+        elapsed_ns.saturating_sub(self.cost_ns)
+    }
+
+    /// Whether the window has used up what it may, so many nanoseconds after opening. Limits beyond 4 s count as 4 s.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_used_up(&self, elapsed_ns: u64) -> bool {
+        let own_ns = self.own_ns(elapsed_ns);
+        let (length_ns, share_ns) = (at_most_4_s(self.length_ns), at_most_4_s(self.share_ns));
+        if own_ns >= length_ns || self.cost_ns >= share_ns {
+            return true;
+        }
+        // Each product is below 2^64; their sum may not be.
+        (own_ns * share_ns).saturating_add(self.cost_ns * length_ns) >= length_ns * share_ns
+    }
+}
+
+#[inline(always)]
+const fn at_most_4_s(ns: u64) -> u64 {
+    if ns < 1 << 32 { ns } else { (1 << 32) - 1 }
+}
+
+/// One thing that happened in an open window; goes through the ring, with a [`crate::event::EventKind`] first, as all records.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Happening {
+    /// `Born` or `Died` of [`crate::event::EventKind`].
+    pub kind: u32,
+    /// `Born`: the domain's code, and [`Self::REUSED`].
+    pub detail: u32,
+    /// `Born`: the site.
+    pub site: u64,
+    /// The block.
+    pub address: u64,
+    /// `Born`: bytes as asked for, or of the size class where that is not known.
+    pub size_bytes: u64,
+    /// `CLOCK_MONOTONIC`.
+    pub at_ns: u64,
+}
+
+const _: () = assert!(size_of::<Happening>() == 40);
+
+impl Happening {
+    /// Bit of [`Self::detail`]: no memory was allocated; the object came out of one of CPython's freelists.
+    pub const REUSED: u32 = 1 << 8;
+
+    /// The domain's code of a birth.
+    #[must_use]
+    pub const fn domain_code(&self) -> u8 {
+        self.detail as u8
+    }
+
+    /// Whether the object came out of a freelist.
+    #[must_use]
+    pub const fn is_reused(&self) -> bool {
+        self.detail & Self::REUSED != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn gate(length_ns: u64, share_ns: u64, cost_ns: u64) -> Gate {
+        Gate { length_ns, share_ns, cost_ns, ..Gate::default() }
+    }
+
+    #[test]
+    fn both_limits_are_one_resource() {
+        assert!(!gate(2_000_000, 2_000_000, 1_000_000).is_used_up(1_999_999));
+        assert!(gate(2_000_000, 2_000_000, 1_000_000).is_used_up(2_000_000));
+        assert!(gate(2_000_000, 500_000, 250_000).is_used_up(1_250_000));
+        assert!(!gate(2_000_000, 500_000, 250_000).is_used_up(1_249_999));
+        assert!(gate(2_000_000, 0, 0).is_used_up(0));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_overflows_and_more_time_never_reopens(length: u64, share: u64, cost: u64, elapsed: u64, more: u64) {
+            let gate = gate(length, share, cost);
+            prop_assert!(!gate.is_used_up(elapsed) || gate.is_used_up(elapsed.saturating_add(more)));
+        }
+    }
+}
