@@ -35,6 +35,8 @@ pub enum Role {
     NewPool = 13,
     /// Return of `allocate_from_new_pool`: counted for itself, and else as [`Role::Return`].
     NewPoolReturn = 14,
+    /// `_Py_NewReference`, or a copy of it that was inlined: an object is born, in new memory or out of a freelist. `a` holds the object.
+    Birth = 15,
 }
 
 impl Role {
@@ -56,6 +58,7 @@ impl Role {
             12 => Some(Self::FastFree),
             13 => Some(Self::NewPool),
             14 => Some(Self::NewPoolReturn),
+            15 => Some(Self::Birth),
             _ => None,
         }
     }
@@ -262,7 +265,7 @@ mod tests {
         for code in 0..=u8::MAX {
             assert!(Role::from_code(code).is_none_or(|role| role as u8 == code));
         }
-        assert_eq!(Role::from_code(14), Some(Role::NewPoolReturn));
+        assert_eq!(Role::from_code(15), Some(Role::Birth));
         for (number, register) in Register::ALL.into_iter().enumerate() {
             assert_eq!(register as usize, number);
         }

@@ -86,6 +86,8 @@ pub fn hit<C: EbpfContext>(ctx: &C) {
         Role::AlignedAlloc => return inflight::begin(&hit, b, 0),
         Role::PosixMemalign => return inflight::begin(&hit, b, a),
         Role::IntFromLong => return ints::begin(&hit, a as i64),
+        // Only sampling asks for births.
+        Role::Birth => return,
         Role::Finalize => return process::disarm(config, EventKind::Finalize),
         Role::Return | Role::IntReturn | Role::NewPoolReturn => match returned(&hit, role, settings, a) {
             Some(thread) => thread,

@@ -62,6 +62,8 @@ impl Event {
                 frames: addresses(body).collect(),
             },
             EventKind::UnknownCode => Self::UnknownCode,
+            // Only windows of the sample engine have them.
+            EventKind::Born | EventKind::Died | EventKind::Closed => return None,
             EventKind::Exec => Self::Exec,
             EventKind::Finalize => Self::Finalize,
         })

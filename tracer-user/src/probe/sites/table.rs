@@ -96,7 +96,8 @@ impl Function {
             | Role::FastAlloc
             | Role::FastFree
             | Role::NewPool
-            | Role::NewPoolReturn => None,
+            | Role::NewPoolReturn
+            | Role::Birth => None,
         }
     }
 
