@@ -31,6 +31,7 @@ pub enum Link {
 }
 
 /// What holds all the traps of a plan in.
+#[derive(Default)]
 pub struct Links(#[expect(dead_code, reason = "held to be dropped")] Vec<Link>);
 
 impl Method {

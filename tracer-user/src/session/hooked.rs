@@ -49,6 +49,17 @@ pub(super) struct Hooked {
 impl Hooked {
     /// Plans, loads and attaches; nothing counts yet.
     pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<Self> {
+        let mut this = Self::load(plan, subject)?;
+        let begin = Instant::now();
+        this.links = this.method.attach(&mut this.probes, &this.hooks.points, subject.process.pid())?;
+        this.attach_ms = begin.elapsed().as_secs_f64() * 1e3;
+        // The pid was resolved again when the links were made: it must still be the process that was looked into.
+        subject.check()?;
+        Ok(this)
+    }
+
+    /// Plans and loads; no trap is in yet.
+    pub(super) fn load(plan: &Plan, subject: &Subject) -> Result<Self> {
         let hooks = plan_hooks(subject, plan)?;
         if !hooks.completeness.complete && !plan.incomplete {
             let reason = &hooks.completeness.reason;
@@ -75,12 +86,7 @@ impl Hooked {
         let method = Method::load(&mut probes, multi)?;
         let trap = calibrate::trap_cost(&method, &mut probes)?;
         probes.watch_process()?;
-        let begin = Instant::now();
-        let links = method.attach(&mut probes, &hooks.points, subject.process.pid())?;
-        let attach_ms = begin.elapsed().as_secs_f64() * 1e3;
-        // The pid was resolved again when the links were made: it must still be the process that was looked into.
-        subject.check()?;
-        Ok(Self { probes, method, links, trap, hooks, code, attach_ms })
+        Ok(Self { probes, method, links: Links::default(), trap, hooks, code, attach_ms: 0.0 })
     }
 
     /// Begins to count.
