@@ -339,7 +339,7 @@ impl<'p> Recording<'p> {
         let books = self.books(&mut probes, closed)?;
         let facts = story::facts(self.plan, &books, &self.histories, &closed);
         let names = self.names.finish();
-        let types = story::types(subject, &facts);
+        let (types, types_unread) = story::types(subject, &facts);
         detach(&mut links);
         let hits = books::hits(&mut probes)?;
         let spent_ns = self.meter.spent_ns(hits, trap);
@@ -362,7 +362,8 @@ impl<'p> Recording<'p> {
             names: &names,
             code: code.as_ref(),
         };
-        Ok(story::tell(&frame, &books, facts, types))
+        let ledger = story::ledger(&frame, &books, &facts, types_unread);
+        Ok(story::tell(&frame, ledger, facts, types))
     }
 
     /// The books at the end, which are also the last point of the history.

@@ -116,14 +116,30 @@ pub(super) struct Frame<'a> {
     pub(super) code: Option<&'a Code>,
 }
 
+/// What an engine has to tell besides its sites.
+pub(super) struct Ledger {
+    /// The engine's name.
+    pub(super) engine: &'static str,
+    pub(super) totals: Totals,
+    pub(super) losses: Vec<LossCount>,
+}
+
+/// What the trace engine has to tell.
+pub(super) fn ledger(frame: &Frame<'_>, books: &Books, facts: &[SiteFacts], types_unread: u64) -> Ledger {
+    Ledger {
+        engine: "trace",
+        totals: totals(books, facts, &frame.armed, &frame.closed),
+        losses: losses(&books.losses, frame.names.gone, types_unread),
+    }
+}
+
 /// The story.
 pub(super) fn tell(
     frame: &Frame<'_>,
-    books: &Books,
+    ledger: Ledger,
     facts: Vec<SiteFacts>,
-    types: (Vec<Vec<TypeCount>>, u64),
+    types: Vec<Vec<TypeCount>>,
 ) -> Story {
-    let (types, types_unread) = types;
     let sites: Vec<Site> =
         facts.into_iter().zip(types).map(|(facts, types)| site(facts, types, frame.names)).collect();
     let Frame { subject, armed, closed, .. } = frame;
@@ -136,16 +152,16 @@ pub(super) fn tell(
             command: subject.process.command().join(" "),
             host: hostname(),
         },
-        engine: "trace".to_owned(),
+        engine: ledger.engine.to_owned(),
         seconds: closed.seconds,
         started_unix_ms: armed.wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
         ended: closed.ended.words().to_owned(),
         hooks: told(frame),
         unwind: frame.code.map(|code| unwind(frame.plan, code)),
         cost: frame.cost.clone(),
-        totals: totals(books, &sites, armed, closed),
+        totals: ledger.totals,
         notes: notes(frame),
-        losses: losses(books, frame.names.gone, types_unread),
+        losses: ledger.losses,
         sites,
     }
 }
@@ -209,7 +225,7 @@ fn notes(frame: &Frame<'_>) -> Vec<String> {
     older.into_iter().chain(failed).chain(frame.check.changes().iter().cloned()).collect()
 }
 
-fn totals(books: &Books, sites: &[Site], armed: &Armed, closed: &Closed) -> Totals {
+fn totals(books: &Books, sites: &[SiteFacts], armed: &Armed, closed: &Closed) -> Totals {
     let sums = books::totals(books);
     let rss_start_bytes = armed.rss_bytes.unwrap_or(0);
     Totals {
@@ -227,7 +243,7 @@ fn totals(books: &Books, sites: &[Site], armed: &Armed, closed: &Closed) -> Tota
 }
 
 /// Every row of the table: the kernel's counts, and those of the two rows that only user space can know.
-fn losses(books: &Books, code_gone: u64, types_unread: u64) -> Vec<LossCount> {
+pub(super) fn losses(counted: &[(Loss, u64)], code_gone: u64, types_unread: u64) -> Vec<LossCount> {
     let count = |loss: Loss, kernel: u64| match loss {
         Loss::CodeGone => code_gone,
         Loss::TypeUnread => types_unread,
@@ -238,7 +254,7 @@ fn losses(books: &Books, code_gone: u64, types_unread: u64) -> Vec<LossCount> {
         count: count(loss, kernel),
         meaning: loss.meaning().to_owned(),
     };
-    books.losses.iter().map(row).collect()
+    counted.iter().map(row).collect()
 }
 
 fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
