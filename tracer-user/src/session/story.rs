@@ -143,6 +143,7 @@ pub(super) fn tell(
         hooks: told(frame),
         unwind: frame.code.map(|code| unwind(frame.plan, code)),
         cost: frame.cost.clone(),
+        sampling: None,
         totals: totals(books, &sites, armed, closed),
         notes: notes(frame),
         losses: losses(books, frame.names.gone, types_unread),
@@ -223,6 +224,7 @@ fn totals(books: &Books, sites: &[Site], armed: &Armed, closed: &Closed) -> Tota
         rss_start_bytes,
         // A target that has ended was last seen at the last tick.
         rss_end_bytes: closed.rss_bytes.unwrap_or(books.last.rss_bytes),
+        errors: None,
     }
 }
 
@@ -257,6 +259,9 @@ fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
         sizes: facts.sizes,
         lifetimes_ns: facts.lifetimes_ns,
         types,
+        samples: None,
+        survivors: None,
+        errors: None,
         ints: facts.ints.map(ints),
         stack: frames,
         stack_note: note,
