@@ -13,6 +13,9 @@ use tracer_common::native::Mode;
 
 use crate::probe::sites::How;
 
+/// What goes with another engine than the exact one. Where one of these is typed, clap does not ask for the `--exact` that would conflict with it.
+const NOT_EXACT: [&str; 4] = ["budget", "window", "when", "watch"];
+
 /// Finds the memory that a running CPython process never sheds.
 #[derive(Debug, Parser)]
 #[command(name = "unshed", version, arg_required_else_help = true)]
@@ -25,7 +28,7 @@ pub struct Flags {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Trace a process (or a command from its start) and report what it allocated and never freed
+    /// Watch a process (or a command from its start) and report what it allocated and never freed
     Record(Record),
     /// Print a capture (x.unshed) in another form, on any machine
     Report(Report),
@@ -54,18 +57,30 @@ pub struct Record {
     /// Overwrite that file if it exists
     #[arg(long)]
     pub force: bool,
-    /// Trace every allocation (the trace engine; the only one so far), unless that would slow the process down too much: its allocations are counted
-    /// for 0.1 s before (not those of a command: it has not run yet)
+    /// CPU that it may cost, in percent of one core: so much what the target loses, and so much what unshed takes itself (0.01 to 100) [default: 1]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with_all = ["exact", "watch"])]
+    pub budget: Option<f64>,
+    /// Milliseconds that a window may take at most: while it is open, each allocation of the target is seen and costs (0.1 to 20; also 500us) [default: 2ms]
+    #[arg(long, value_name = "MS", value_parser = window, conflicts_with_all = ["exact", "watch"])]
+    pub window: Option<Duration>,
+    /// When windows are opened: from the start, or only while the heap grows
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = WhenArg::Now, conflicts_with_all = ["exact", "watch"])]
+    pub when: WhenArg,
+    /// Trace every allocation and every free instead of samples: exact, and slow. Refused if it would slow the process down too much: its allocations are
+    /// counted for 0.1 s before (not those of a command: it has not run yet)
     #[arg(long)]
     pub exact: bool,
     /// With --exact: refuse if the process would be more than N times slower; inf: trace at any price, without counting before (default: 2)
-    #[arg(long, value_name = "N", requires = "exact", value_parser = factor)]
+    #[arg(long, value_name = "N", requires = "exact", conflicts_with_all = NOT_EXACT, value_parser = factor)]
     pub max_slowdown: Option<f64>,
+    /// Only watch where the heap takes more memory, at no cost that could be measured: says that it grows and by which sizes, never what leaks
+    #[arg(long, conflicts_with_all = ["exact", "older"])]
+    pub watch: bool,
     /// Which allocators to trace
     #[arg(long, value_delimiter = ',', value_name = "DOMAIN,…", default_value = "object,mem,raw")]
     pub domains: Vec<DomainArg>,
-    /// Also watch PyLong_FromLong: calls, cached small ints and frequent values per stack
-    #[arg(long)]
+    /// With --exact: also watch PyLong_FromLong: calls, cached small ints and frequent values per stack
+    #[arg(long, requires = "exact", conflicts_with_all = NOT_EXACT)]
     pub ints: bool,
     /// Trace although some allocations or frees would pass unseen
     #[arg(long)]
@@ -211,6 +226,15 @@ impl From<NativeArg> for Mode {
     }
 }
 
+/// `--when`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WhenArg {
+    /// From the start
+    Now,
+    /// While the heap grows
+    Growing,
+}
+
 /// `--hooks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HooksArg {
@@ -291,6 +315,26 @@ fn factor(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Reads a share of a core in percent: 0.01 to 100, with or without the sign.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').unwrap_or(text).parse::<f64>() {
+        Ok(percent) if (0.01..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("a number of percent from 0.01 to 100".to_owned()),
+    }
+}
+
+/// Reads the length of a window: `2`, `2ms`, `500us`.
+fn window(text: &str) -> Result<Duration, String> {
+    let (number, ms_per_unit) = match text.strip_suffix("us") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix("ms").unwrap_or(text), 1.0),
+    };
+    match number.parse::<f64>().map(|number| number * ms_per_unit) {
+        Ok(ms) if (0.1..=20.0).contains(&ms) => Ok(Duration::from_secs_f64(ms / 1e3)),
+        _ => Err("a window is 0.1 to 20 milliseconds long, as in 2, 0.5ms or 500us".to_owned()),
+    }
+}
+
 /// Reads `10`, `1.5s`, `2m`, `1h`, `250ms`.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -312,49 +356,4 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Flags::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_have_units() {
-        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        for wrong in ["", "s", "-1", "1y", "0", "1e99", "nan", "inf"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_limit_of_the_slowdown_is_a_factor_of_an_exact_trace() {
-        let typed = |more: &[&str]| {
-            let args = [&["unshed", "record", "-p", "1"], more].concat();
-            let Verb::Record(record) = Flags::try_parse_from(args).ok()?.verb else { return None };
-            Some(record.max_slowdown)
-        };
-        assert_eq!(typed(&["--exact"]), Some(None));
-        assert_eq!(typed(&["--exact", "--max-slowdown", "1.5"]), Some(Some(1.5)));
-        assert_eq!(typed(&["--exact", "--max-slowdown", "inf"]), Some(Some(f64::INFINITY)));
-        for wrong in [&["--exact", "--max-slowdown"][..], &["--max-slowdown", "3"]] {
-            assert_eq!(typed(wrong), None);
-        }
-        for wrong in ["0.9", "0", "-1", "nan", "", "2x"] {
-            assert_eq!(typed(&["--exact", "--max-slowdown", wrong]), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_target_is_required_and_only_one() {
-        assert!(Flags::try_parse_from(["unshed", "record"]).is_err());
-        assert!(Flags::try_parse_from(["unshed", "record", "-p", "1", "--", "python3"]).is_err());
-        assert!(Flags::try_parse_from(["unshed", "record", "-p", "0"]).is_err());
-        assert!(Flags::try_parse_from(["unshed", "record", "--", "python3", "-c", "1"]).is_ok());
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use tracer_common::domain::Domain;
 use tracer_common::limits::{DEFAULT_DEPTH, MAX_DEPTH};
 use tracer_common::native::Mode;
 
-use crate::cli::flags::{NativeArg, Record, Report, SortArg, View, WorkArg};
+use crate::cli::flags::{NativeArg, Record, Report, SortArg, View, WhenArg, WorkArg};
 use crate::cli::output::Output;
 use crate::error::{Context, Result};
 use crate::heap::order::Sort;
@@ -21,6 +21,10 @@ use crate::symbol::rename::Renamer;
 
 /// Columns of a report that goes to no terminal.
 const COLUMNS_OF_A_FILE: usize = 120;
+/// `--budget`, percent of a core.
+const DEFAULT_BUDGET_PERCENT: f64 = 1.0;
+/// `--window`.
+const DEFAULT_WINDOW: Duration = Duration::from_millis(2);
 
 /// What stdout is.
 #[derive(Clone, Copy, Debug)]
@@ -68,11 +72,40 @@ pub enum Whom {
     Command(Vec<OsString>),
 }
 
+/// How to look.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Engine {
+    /// Every allocation and every free.
+    Trace,
+    /// Short windows at random times.
+    Sample {
+        /// Share of a core (0.01: one percent) that the target may lose, and that unshed may take besides.
+        budget: f64,
+        /// How long a window may be at most.
+        window: Duration,
+    },
+    /// The allocator's slow paths only.
+    Watch,
+}
+
+/// When the sample engine opens windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// From the start.
+    Now,
+    /// While the heap grows.
+    Growing,
+}
+
 /// A recording, decided.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Whom to trace.
     pub whom: Whom,
+    /// How to look.
+    pub engine: Engine,
+    /// When the sample engine looks.
+    pub when: When,
     /// For how long; `None`: until told to stop.
     pub duration: Option<Duration>,
     /// A file besides the short report.
@@ -124,12 +157,18 @@ impl Plan {
         let mut domains: Vec<_> = flags.domains.iter().map(|domain| domain.0).collect();
         domains.sort_unstable();
         domains.dedup();
+        let engine = engine(&flags);
         let output = match flags.output {
             Some(path) => Some(Output::check(&path, Format::of_path(&path)?, flags.force)?),
             None => None,
         };
         Ok(Self {
             whom: flags.pid.map_or(Whom::Command(flags.command), Whom::Pid),
+            engine,
+            when: match flags.when {
+                WhenArg::Now => When::Now,
+                WhenArg::Growing => When::Growing,
+            },
             duration: flags.duration,
             output,
             domains,
@@ -224,6 +263,18 @@ impl ReportPlan {
     }
 }
 
+/// The engine that was asked for; samples unless another was.
+fn engine(flags: &Record) -> Engine {
+    if flags.exact {
+        Engine::Trace
+    } else if flags.watch {
+        Engine::Watch
+    } else {
+        let budget = flags.budget.unwrap_or(DEFAULT_BUDGET_PERCENT) / 100.0;
+        Engine::Sample { budget, window: flags.window.unwrap_or(DEFAULT_WINDOW) }
+    }
+}
+
 /// The order as the heap knows it.
 fn sort(arg: SortArg) -> Sort {
     match arg {
@@ -231,5 +282,36 @@ fn sort(arg: SortArg) -> Sort {
         SortArg::Bytes => Sort::Bytes,
         SortArg::Blocks => Sort::Blocks,
         SortArg::Growth => Sort::Growth,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::flags::{Flags, Verb};
+
+    fn decided(more: &[&str]) -> Plan {
+        let args = [&["unshed", "record", "-p", "1"], more].concat();
+        let Verb::Record(record) = Flags::try_parse_from(args).unwrap().verb else { panic!("another verb") };
+        Plan::decide(record, &Terminal { color: false, columns: 80 }).unwrap()
+    }
+
+    #[test]
+    fn the_engine_is_chosen_by_its_flag() {
+        let sample = |budget, ms| Engine::Sample { budget, window: Duration::from_millis(ms) };
+        assert_eq!((decided(&[]).engine, decided(&[]).when), (sample(0.01, 2), When::Now));
+        assert_eq!(decided(&["--budget", "0.5", "--window", "1"]).engine, sample(0.005, 1));
+        assert_eq!(decided(&["--when", "growing"]).when, When::Growing);
+        assert_eq!(decided(&["--exact"]).engine, Engine::Trace);
+        assert_eq!(decided(&["--watch"]).engine, Engine::Watch);
+    }
+
+    #[test]
+    fn only_an_exact_trace_has_a_limit_of_the_slowdown() {
+        assert_eq!(decided(&[]).max_slowdown, None);
+        assert_eq!(decided(&["--exact"]).max_slowdown, Some(DEFAULT_LIMIT));
+        assert_eq!(decided(&["--exact", "--max-slowdown", "inf"]).max_slowdown, None);
     }
 }

@@ -63,7 +63,9 @@ pub(super) fn story() -> Story {
             live_blocks: sites.iter().map(|site| site.live_blocks).sum(),
             rss_start_bytes: 41_000_000,
             rss_end_bytes: 79_500_000,
+            errors: None,
         },
+        sampling: None,
         notes: Vec::new(),
         losses: Loss::ALL
             .iter()
@@ -132,6 +134,9 @@ fn leak() -> Site {
         sizes: Some(one),
         lifetimes_ns: None,
         types: types(&[("int", 1_000_000)]),
+        samples: None,
+        survivors: None,
+        errors: None,
         ints: Some(Ints {
             calls: 1_000_000,
             small: 0,

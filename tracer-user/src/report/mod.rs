@@ -1,6 +1,5 @@
 //! Out: a story in, bytes out, one file per output. Pure: no clock, no files; the caller owns the writer.
 
-use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 use std::str::FromStr;
@@ -12,12 +11,14 @@ pub mod archive;
 pub mod examination;
 pub mod flame;
 pub mod folded;
+mod finite;
 mod hide;
 pub mod json;
 pub mod lines;
 mod own;
 pub mod plain;
 pub mod processes;
+pub mod sampling;
 pub mod story;
 pub mod text;
 pub mod units;
@@ -99,7 +100,7 @@ pub struct Style {
 /// # Errors
 /// [`Kind::Failed`] when the writer fails.
 pub fn write(format: Format, story: &Story, style: &Style, out: &mut dyn Write) -> Result<()> {
-    let story = finite(story);
+    let story = finite::finite(story);
     let hidden = style.hide_interpreter && format != Format::Capture;
     let story = if hidden { hide::interpreter(&story) } else { story };
     match format {
@@ -109,21 +110,6 @@ pub fn write(format: Format, story: &Story, style: &Style, out: &mut dyn Write) 
         Format::Svg => flame::write(&story, out),
         Format::Capture => archive::write(&story, out),
     }
-}
-
-/// The story with 0 for what is not a number: JSON has no word for it, and a capture with `null` in it could not be read again.
-fn finite(story: &Story) -> Cow<'_, Story> {
-    let ratios = [story.seconds, story.cost.target_cpu_fraction, story.cost.ns_per_hit];
-    let mut numbers = ratios.into_iter().chain(story.sites.iter().map(|site| site.growth_bytes_per_second));
-    if numbers.all(f64::is_finite) {
-        return Cow::Borrowed(story);
-    }
-    let mut story = story.clone();
-    let cost = &mut story.cost;
-    let ratios = [&mut story.seconds, &mut cost.target_cpu_fraction, &mut cost.ns_per_hit];
-    let growths = story.sites.iter_mut().map(|site| &mut site.growth_bytes_per_second);
-    ratios.into_iter().chain(growths).filter(|number| !number.is_finite()).for_each(|number| *number = 0.0);
-    Cow::Owned(story)
 }
 
 #[cfg(test)]
@@ -152,19 +138,6 @@ mod tests {
         assert_eq!("folded".parse(), Ok(Format::Folded));
         assert_eq!("svg".parse(), Ok(Format::Svg));
         assert_eq!("capture".parse::<Format>().unwrap_err().kind(), Kind::Usage);
-    }
-
-    #[test]
-    fn what_is_not_a_number_becomes_zero() {
-        let mut story = fixture::story();
-        assert!(matches!(finite(&story), Cow::Borrowed(_)));
-        story.cost.ns_per_hit = f64::NAN;
-        story.sites[0].growth_bytes_per_second = f64::INFINITY;
-        let style = Style { color: false, width: 0, top: 0, hide_interpreter: false };
-        let mut bytes = Vec::new();
-        write(Format::Capture, &story, &style, &mut bytes).unwrap();
-        let read = archive::read(&mut bytes.as_slice()).unwrap();
-        assert_eq!((read.cost.ns_per_hit, read.sites[0].growth_bytes_per_second), (0.0, 0.0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::sampling::{Sampling, SiteErrors, SumErrors};
 use crate::heap::order::Sort;
 use crate::heap::spread::Spread;
 use crate::heap::verdict::{Verdict, rank};
@@ -12,7 +13,7 @@ use crate::symbol::Frame;
 pub struct Story {
     /// Who was traced.
     pub target: Target,
-    /// `trace`.
+    /// `trace`: each allocation and each free; `sample`: what windows showed, scaled up; `watch`: slow paths only.
     pub engine: String,
     /// Seconds from arming to disarming.
     pub seconds: f64,
@@ -27,6 +28,9 @@ pub struct Story {
     pub unwind: Option<Unwind>,
     /// What it cost.
     pub cost: Cost,
+    /// How it was sampled; `None` where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Sums over everything.
     pub totals: Totals,
     /// What the reader must know to read the figures right, a sentence each: "live counts only blocks older than 5 s".
@@ -141,6 +145,9 @@ pub struct Totals {
     pub live_blocks: u64,
     pub rss_start_bytes: u64,
     pub rss_end_bytes: u64,
+    /// `None`: the sums are exact.
+    #[serde(flatten)]
+    pub errors: Option<SumErrors>,
 }
 
 /// One row of the loss table.
@@ -186,6 +193,15 @@ pub struct Site {
     pub lifetimes_ns: Option<Spread>,
     /// Types of the live blocks, most frequent first.
     pub types: Vec<TypeCount>,
+    /// Births that were seen, which all estimates rest on; `None`: each one was, and the figures are exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
+    /// Of these, the blocks that lived when they were last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survivors: Option<u64>,
+    /// How far off the estimates may be; `None`: they are exact.
+    #[serde(flatten)]
+    pub errors: Option<SiteErrors>,
     /// `--ints`: what `PyLong_FromLong` did on this stack.
     pub ints: Option<Ints>,
     /// Innermost first.

@@ -14,7 +14,8 @@ use crate::heap::books::{self, IntFacts, Older, SiteFacts};
 use crate::heap::history::Histories;
 use crate::heap::snapshot::Books;
 use crate::report::story::{
-    Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount, Unsupported, Unwind,
+    Cost, Hooks, IntValue, Ints, LossCount, Sampling, Site, Story, Target, Totals, TypeCount, Unsupported,
+    Unwind,
 };
 use crate::report::units;
 use crate::session::check::Check;
@@ -122,6 +123,7 @@ pub(super) struct Ledger {
     pub(super) engine: &'static str,
     pub(super) totals: Totals,
     pub(super) losses: Vec<LossCount>,
+    pub(super) sampling: Option<Sampling>,
 }
 
 /// What the trace engine has to tell.
@@ -130,6 +132,7 @@ pub(super) fn ledger(frame: &Frame<'_>, books: &Books, facts: &[SiteFacts], type
         engine: "trace",
         totals: totals(books, facts, &frame.armed, &frame.closed),
         losses: losses(&books.losses, frame.names.gone, types_unread),
+        sampling: None,
     }
 }
 
@@ -159,6 +162,7 @@ pub(super) fn tell(
         hooks: told(frame),
         unwind: frame.code.map(|code| unwind(frame.plan, code)),
         cost: frame.cost.clone(),
+        sampling: ledger.sampling,
         totals: ledger.totals,
         notes: notes(frame),
         losses: ledger.losses,
@@ -239,6 +243,7 @@ fn totals(books: &Books, sites: &[SiteFacts], armed: &Armed, closed: &Closed) ->
         rss_start_bytes,
         // A target that has ended was last seen at the last tick.
         rss_end_bytes: closed.rss_bytes.unwrap_or(books.last.rss_bytes),
+        errors: None,
     }
 }
 
@@ -273,6 +278,9 @@ fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
         sizes: facts.sizes,
         lifetimes_ns: facts.lifetimes_ns,
         types,
+        samples: None,
+        survivors: None,
+        errors: None,
         ints: facts.ints.map(ints),
         stack: frames,
         stack_note: note,

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::report::fixture;
+use crate::report::sampling::{Sampling, SiteErrors, SumErrors};
 
 fn capture(story: &Story) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -123,4 +124,39 @@ fn a_native_frame_is_captured_with_its_place() {
     );
     assert_eq!(text["build_id"], "6b1c0f2e4d5a69788796a5b4c3d2e1f00f1e2d3c");
     assert_eq!(serde_json::from_value::<crate::symbol::Frame>(text).unwrap(), frame);
+}
+
+/// A story as captures had it before there were samples: the new fields are not written where they say nothing, so this is its shape.
+#[test]
+fn captures_without_samples_are_still_read() {
+    let story = fixture::story();
+    let text = serde_json::to_string(&story).unwrap();
+    assert!(["\"sampl", "\"survivors\":", "_error\""].iter().all(|word| !text.contains(word)), "{text}");
+    assert_eq!(serde_json::from_str::<Story>(&text).unwrap(), story);
+}
+
+#[test]
+fn errors_stand_beside_what_they_belong_to() {
+    let sums = SumErrors { live_bytes: 12.5, live_blocks: 3.0, ..SumErrors::default() };
+    let mut story = fixture::story();
+    story.totals.errors = Some(sums);
+    story.sites[0].errors = Some(SiteErrors { sums, growth_bytes_per_second: 0.25 });
+    (story.sites[0].samples, story.sites[0].survivors) = (Some(40), Some(31));
+    story.sampling =
+        Some(Sampling { windows: 312, fell_back: Some("why".to_owned()), ..Sampling::default() });
+    let value = serde_json::to_value(&story).unwrap();
+    assert_eq!(
+        (&value["totals"]["live_bytes_error"], &value["totals"]["errors"]),
+        (&12.5.into(), &serde_json::Value::Null)
+    );
+    let site = &value["sites"][0];
+    for (name, error) in
+        [("live_bytes", 12.5), ("live_blocks", 3.0), ("freed_bytes", 0.0), ("growth_bytes_per_second", 0.25)]
+    {
+        assert_eq!(site[format!("{name}_error")], error, "{name}");
+    }
+    assert_eq!(value["sites"][1].get("live_bytes_error"), None);
+    let mut bytes = Vec::new();
+    write(&story, &mut bytes).unwrap();
+    assert_eq!(read(&mut bytes.as_slice()).unwrap(), story);
 }
