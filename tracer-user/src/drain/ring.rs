@@ -1,5 +1,8 @@
 //! The ring buffer: new stacks and the target's milestones, parsed as soon as they come, because a code object that is named late may be dead.
 
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 use tracer_common::domain::Domain;
@@ -118,6 +121,17 @@ impl Ring {
             }
         }
         true
+    }
+
+    /// Waits until the probes wake us, or so long; not inside the runtime, whose timers are too coarse for windows.
+    pub fn wait(&self, most: Duration) {
+        let mut ring = libc::pollfd { fd: self.ring.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let most = libc::timespec {
+            tv_sec: most.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: i64::from(most.subsec_nanos()),
+        };
+        // SAFETY: one descriptor, which is ours and open; no signal mask. Whatever it says, the gate is shut and read next.
+        unsafe { libc::ppoll(&raw mut ring, 1, &raw const most, std::ptr::null()) };
     }
 
     /// Hands over all that is there, in order: what a window has left, once its gate is shut. No more than the ring can hold at once, if records keep coming.

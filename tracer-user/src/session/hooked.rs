@@ -7,7 +7,7 @@ use tracer_common::domain::Domain;
 use tracer_common::hook::Hook;
 use tracer_common::native::Mode;
 
-use crate::cli::plan::Plan;
+use crate::cli::plan::{Engine, Plan};
 use crate::error::{Error, Kind, Result};
 use crate::probe::attach::{Links, Method};
 use crate::probe::calibrate::TrapCost;
@@ -134,7 +134,12 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
     let (ns_dev, ns_ino) = subject.process.pid_namespace();
     // Only where every free of an object is seen, an address is known to be the same code object.
     let frees_seen = hooks.completeness.complete && plan.domains.contains(&Domain::Object);
-    let remember = if frees_seen { work::REMEMBER_CODE } else { 0 };
+    let samples = matches!(plan.engine, Engine::Sample { .. });
+    let more = match (samples, frees_seen) {
+        (true, _) => work::LOG,
+        (false, true) => work::REMEMBER_CODE,
+        (false, false) => 0,
+    };
     TraceConfig {
         armed: 0,
         max_depth: plan.max_depth,
@@ -142,7 +147,7 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
         ns_ino,
         ns_tgid: subject.process.namespace_pid(),
         pool_bytes: subject.layout.pools.pool_size as u32,
-        work: plan.work | remember,
+        work: plan.work | more,
         // Without stacks there is nothing to walk.
         native: if plan.work & work::STACKS == 0 { Mode::Off } else { plan.native } as u32,
         layout: subject.layout.walk,

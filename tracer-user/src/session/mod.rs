@@ -6,12 +6,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
-use crate::cli::plan::Plan;
+use crate::cli::plan::{Engine, Plan};
 use crate::cli::print;
 use crate::drain::log::ProbeMessages;
 use crate::drain::ring::{Event, Ring};
 use crate::drain::{books, clock};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::heap::history::Histories;
 use crate::heap::snapshot::{Books, Moment};
 use crate::probe::attach::Links;
@@ -27,6 +27,7 @@ mod launch;
 mod meter;
 mod names;
 mod price;
+mod sampling;
 mod story;
 mod subject;
 
@@ -75,7 +76,14 @@ impl Ended {
 pub fn record(plan: &Plan) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
-    runtime.block_on(recording(plan))
+    match plan.engine {
+        Engine::Trace => runtime.block_on(recording(plan)),
+        Engine::Sample { budget, window } => {
+            runtime.block_on(sampling::record(plan, sampling::Wish { budget, longest: window }))
+        }
+        // Not there yet.
+        Engine::Watch => Err(Error::failed("the watch engine is not there yet")),
+    }
 }
 
 async fn recording(plan: &Plan) -> Result<()> {

@@ -35,13 +35,18 @@ const TYPES_READ: usize = 4_000_000;
 
 /// The facts of each site, in the order that was asked for.
 pub(super) fn facts(plan: &Plan, books: &Books, histories: &Histories, closed: &Closed) -> Vec<SiteFacts> {
-    let mut facts = match plan.older {
+    let facts = match plan.older {
         None => books::sites(books, histories),
         Some(age) => {
             let min_age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
             books::sites_older(books, histories, Older { now_ns: closed.now_ns, min_age_ns })
         }
     };
+    in_order(plan, facts)
+}
+
+/// Those that are told, in the order that was asked for.
+pub(super) fn in_order(plan: &Plan, mut facts: Vec<SiteFacts>) -> Vec<SiteFacts> {
     // A site that was entered but never kept a block (its blocks were refused) says nothing.
     facts.retain(|site| site.allocated_blocks > 0 || site.ints.is_some());
     if plan.older.is_some() {
