@@ -14,7 +14,8 @@ pub struct Gate {
     pub open: u32,
     /// Number of the window, from 1 on.
     pub window: u32,
-    /// `CLOCK_MONOTONIC` at opening.
+    /// `CLOCK_MONOTONIC` at opening. It may lie ahead, and hits before it do not count: who opens the gate is often on the target's own processor, and keeps
+    /// it from running for some 30 µs more, in which nothing would be seen and whose cost would be taken for the window's rate.
     pub opened_ns: u64,
     /// The same when the probes closed it; 0 if they did not.
     pub closed_ns: u64,

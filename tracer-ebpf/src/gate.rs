@@ -53,7 +53,10 @@ pub fn enter() -> Option<Pass> {
     // SAFETY: as above; the loader writes the other fields while the gate is shut, and sums that grow meanwhile are those of a moment later.
     let seen = unsafe { &*gate };
     let started_ns = now_ns();
-    let elapsed_ns = started_ns.saturating_sub(seen.opened_ns);
+    if started_ns < seen.opened_ns {
+        return None;
+    }
+    let elapsed_ns = started_ns - seen.opened_ns;
     if seen.is_used_up(elapsed_ns) {
         shut(gate, started_ns);
         return None;
