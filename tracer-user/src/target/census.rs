@@ -40,7 +40,7 @@ use pool::{MAX_ARENAS, Tally};
 
 mod arenas;
 mod pages;
-mod pool;
+pub(super) mod pool;
 mod scan;
 
 /// Bytes of address space that a scan looks at, at most: time and work are bounded even in a process that has reserved terabytes.

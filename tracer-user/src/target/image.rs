@@ -65,6 +65,11 @@ impl Image {
         })
     }
 
+    /// Whether it is glibc (`gnu_get_libc_version`, `csu/version.c`), so that its `malloc` is that one.
+    pub(super) fn is_glibc(&self) -> bool {
+        self.elf.symbol("gnu_get_libc_version").is_some()
+    }
+
     /// The allocator among the libraries of a program that has not started.
     ///
     /// # Errors

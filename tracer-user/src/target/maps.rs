@@ -89,6 +89,11 @@ pub(super) fn private(text: &str) -> Vec<Region> {
     .collect()
 }
 
+/// Where the heap of `brk` begins, in the text of `/proc/PID/maps`.
+pub(super) fn brk_heap(text: &str) -> Option<u64> {
+    text.lines().filter_map(Line::parse).find(|line| line.path == "[heap]").map(|line| line.start)
+}
+
 /// One line of `/proc/PID/maps`.
 struct Line<'text> {
     start: u64,
@@ -164,6 +169,7 @@ garbage
         let expected =
             [(0x90_0000, Some(77)), (0x91_0000, None), (0x100_0000, None), (0x7f00_0000_0000, None)];
         assert_eq!(found, expected);
+        assert_eq!((brk_heap(text), brk_heap(TEXT)), (Some(0x100_0000), None));
     }
 
     #[test]

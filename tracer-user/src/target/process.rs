@@ -186,6 +186,11 @@ impl Process {
         if regions.is_empty() { Err(gone(self.pid)) } else { Ok(regions) }
     }
 
+    /// Where its heap of `brk` begins; `None` if it has none.
+    pub(super) fn brk_heap(&self) -> Result<Option<u64>> {
+        self.maps().map(|text| maps::brk_heap(&text))
+    }
+
     fn maps(&self) -> Result<String> {
         let text = read_text(self.pid, "maps");
         // What was read may be nothing, of an ended process, or the maps of the heir of its pid.

@@ -11,11 +11,11 @@ pub(super) const BATCH: usize = 4096;
 
 /// What the header of a pool says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pool {
+pub(in crate::target) struct Pool {
     /// Blocks in use (`ref.count`).
-    pub(super) blocks: u32,
+    pub(in crate::target) blocks: u32,
     /// Bytes of each.
-    pub(super) block_size: u64,
+    pub(in crate::target) block_size: u64,
     /// The index of its arena in the table of arenas.
     pub(super) arena: u32,
 }
@@ -26,7 +26,7 @@ impl Pool {
     /// The target may write while the bytes are copied, so only what any mixture of an older and a newer state of a live pool satisfies is asked for: the class, and what follows
     /// from it, change only while the pool has no block (`allocate_from_new_pool`, `Objects/obmalloc.c`), and such a pool may be taken or refused. That is still far more than
     /// foreign memory satisfies by chance, and an empty page does not. A pool in the middle of its initialisation is refused: its first block is being allocated at that very moment.
-    pub(super) fn parse(address: u64, header: &[u8], layout: &Pools) -> Option<Self> {
+    pub(in crate::target) fn parse(address: u64, header: &[u8], layout: &Pools) -> Option<Self> {
         let blocks = u32_at(header, layout.pool_ref)?;
         let class = u32_at(header, layout.pool_szidx).filter(|class| *class < layout.size_classes)?;
         let arena = u32_at(header, layout.pool_arenaindex).filter(|arena| *arena < MAX_ARENAS)?;
@@ -91,12 +91,12 @@ pub(super) fn read(memory: &impl Bytes, addresses: &[u64], layout: &Pools) -> Ve
 }
 
 /// A little-endian 32-bit word at an offset.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(in crate::target) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// A little-endian 64-bit word at an offset.
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(in crate::target) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
