@@ -9,7 +9,7 @@ use super::verdict::rank;
 /// What `--sort` puts first. Ties are broken by growth, then live blocks, then the site's id, so that an order is always the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// Live bytes, discounted by the verdict.
+    /// Live bytes, discounted by the verdict; where samples stand for the whole, first the growth that is sure.
     #[default]
     Worst,
     /// Live bytes.
@@ -47,7 +47,7 @@ impl Sort {
             Self::Worst => {
                 let score =
                     |site: &SiteFacts| rank(site.live_bytes, site.verdict, site.growth_bytes_per_second);
-                score(one).total_cmp(&score(other))
+                grown(one).total_cmp(&grown(other)).then(score(one).total_cmp(&score(other)))
             }
             Self::Bytes => one.live_bytes.cmp(&other.live_bytes),
             Self::Blocks => blocks,
@@ -55,6 +55,11 @@ impl Sort {
         };
         first.then(growth).then(blocks)
     }
+}
+
+/// Of a sampled site, the growth of old survivors that is sure, discounted by the verdict; so sites of which none is sure stand behind, in the order of what lives.
+fn grown(site: &SiteFacts) -> f64 {
+    site.sampled.map_or(0.0, |sampled| sampled.growth_at_least * site.verdict.weight(true))
 }
 
 impl FromStr for Sort {
