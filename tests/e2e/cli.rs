@@ -1,6 +1,6 @@
 //! The verbs and flags, one by one.
 
-use unshed_tests::harness::{Output, Recording, Scratch, Target, Unshed, program, traps_in_function};
+use unshed_tests::harness::{EXACT, Output, Recording, Scratch, Target, Unshed, program, traps_in_function};
 use unshed_tests::interpreters::{Interpreter, any_supported, debian, on_each, unsupported};
 use unshed_tests::report::Report;
 use unshed_tests::truth::{Truth, assert_within_percent};
@@ -17,7 +17,8 @@ fn command_is_traced_from_its_start(interpreter: &Interpreter) {
     let (file, python) = (scratch.arg("report.json"), interpreter.path.display().to_string());
     let script = program("module_level.py").display().to_string();
     // Without `site`: what is installed on this machine would be imported and traced, half a minute's worth of stacks.
-    let command = Unshed::command(&["record", "-o", &file, "--", &python, "-S", &script]);
+    let command =
+        Unshed::command(&[&["record", "-o", &file][..], &EXACT, &["--", &python, "-S", &script]].concat());
     let output = Recording::start(command, scratch).wait();
     let report = output.report();
     let truth = Truth::among(&output.stdout);
@@ -145,8 +146,7 @@ fn doctor_does_not_approve_of_what_record_refuses() {
 fn second(more: &[&str]) -> Output {
     let mut target = Target::spawn(debian(), "mutable_default.py", &[]);
     let pid = target.pid().to_string();
-    let mut args = vec!["record", "-p", &pid];
-    args.extend(more);
+    let args = [&["record", "-p", &pid], &EXACT[..], more].concat();
     let mut recording = Recording::start(Unshed::command(&args), Scratch::default());
     recording.armed();
     target.go();

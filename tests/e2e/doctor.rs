@@ -129,18 +129,18 @@ fn an_exact_trace_that_costs_too_much_is_refused() {
 fn an_exact_trace_within_the_limit_is_traced() {
     for interpreter in both() {
         let mut target = storm(interpreter);
-        let recording = Unshed::record(target.pid(), &["--exact", "--max-slowdown", "1000"]);
+        let recording = Unshed::record_as_typed(target.pid(), &["--exact", "--max-slowdown", "1000"]);
         goes_round(&mut target);
         let output = recording.stop();
         assert!(output.stderr.contains("predicted slowdown: "), "it does not say which:\n{}", output.stderr);
         assert!(output.report().totals.allocated_blocks > 0, "a storm was not seen");
-        let output = Unshed::record(target.pid(), &["--exact", "--max-slowdown", "inf"]).stop();
+        let output = Unshed::record(target.pid(), &[]).stop();
         assert!(
             !output.stderr.contains("predicted"),
             "at any price, nothing is measured:\n{}",
             output.stderr
         );
-        let output = Unshed::record(target.pid(), &[]).stop();
+        let output = Unshed::record_as_typed(target.pid(), &[]).stop();
         assert!(!output.stderr.contains("predicted"), "only --exact measures before:\n{}", output.stderr);
         target.assert_unharmed();
     }
@@ -149,7 +149,7 @@ fn an_exact_trace_within_the_limit_is_traced() {
 #[test]
 fn an_idle_target_and_a_command_are_traced_exactly_without_a_word() {
     let mut target = idle(any_supported());
-    let recording = Unshed::record(target.pid(), &["--exact"]);
+    let recording = Unshed::record_as_typed(target.pid(), &["--exact"]);
     let truth = target.go();
     truth.assert_told_by(&recording.stop().report());
     target.assert_unharmed();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use unshed_tests::harness::{Target, Unshed, assert_no_traps, is_alive, traps_of, wait_until};
+use unshed_tests::harness::{EXACT, Target, Unshed, assert_no_traps, is_alive, traps_of, wait_until};
 use unshed_tests::interpreters::{any_supported, debian};
 
 /// How often the tracer is killed.
@@ -129,7 +129,7 @@ fn a_tracer_killed_while_it_attaches_leaves_no_trap() {
     let mut target = storm_of_inlined();
     let pid = target.pid().to_string();
     for _ in 0..5 {
-        let command = Unshed::command(&["record", "-p", &pid]);
+        let command = Unshed::command(&[&["record", "-p", &pid], &EXACT[..]].concat());
         let recording =
             unshed_tests::harness::Recording::start(command, unshed_tests::harness::Scratch::default());
         wait_until("the first trap is in", Duration::from_secs(60), || {

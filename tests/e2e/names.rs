@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use library::Library;
-use unshed_tests::harness::{Output, Recording, Scratch, Target, Unshed, program};
+use unshed_tests::harness::{EXACT, Output, Recording, Scratch, Target, Unshed, program};
 use unshed_tests::interpreters::{Interpreter, any_supported, debian};
 use unshed_tests::report::{Frame, Report};
 
@@ -205,7 +205,7 @@ fn a_capture_is_named_later_with_debug_files_from_elsewhere() {
     let mut target = spawn(debian(), &library.arg());
     let scratch = Scratch::default();
     let (pid, capture) = (target.pid().to_string(), scratch.arg("capture.unshed"));
-    let args = ["record", "-p", &pid, "-o", &capture, "--domains", "libc"];
+    let args = [&["record", "-p", &pid, "-o", &capture, "--domains", "libc"], &EXACT[..]].concat();
     let mut recording = Recording::start(Unshed::command(&args), scratch);
     recording.armed();
     target.ask("go");

@@ -4,7 +4,7 @@ mod builds;
 mod edges;
 
 use unshed_tests::harness::{
-    Build, Launch, Output, Recording, Scratch, Target, Unshed, build_extension, program,
+    Build, EXACT, Launch, Output, Recording, Scratch, Target, Unshed, build_extension, program,
 };
 use unshed_tests::interpreters::{Interpreter, any_supported, debian, on_each};
 use unshed_tests::report::Report;
@@ -164,7 +164,8 @@ fn the_extension_of_a_command_is_named_too() {
         let (file, python) = (scratch.arg("report.json"), interpreter.path.display().to_string());
         let script = program("c_leaks.py").display().to_string();
         let args =
-            [&["record", "-o", &file][..], &ALL_DOMAINS, &["--", &python, "-S", &script, "now"]].concat();
+            [&["record", "-o", &file][..], &EXACT, &ALL_DOMAINS, &["--", &python, "-S", &script, "now"]]
+                .concat();
         let mut command = Unshed::command(&args);
         command.env("PYTHONPATH", build_extension(interpreter, "leaks.c", Build::USUAL));
         let output = Recording::start(command, scratch).wait();

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use unshed_tests::harness::{Output, Recording, Scratch, Target, Unshed};
+use unshed_tests::harness::{EXACT, Output, Recording, Scratch, Target, Unshed};
 use unshed_tests::interpreters::{any_supported, debian, unsupported};
 
 /// Asserts a refusal: the exit code, one or two lines on stderr, nothing on stdout, and that nothing was traced.
@@ -91,7 +91,7 @@ fn a_version_that_is_not_supported() {
 #[test]
 fn a_build_whose_hooks_would_be_incomplete() {
     let mut target = Target::spawn(debian(), "class_list.py", &[]);
-    let output = assert_refused_record(target.pid(), &["--hooks", "functions"], 4);
+    let output = assert_refused_record(target.pid(), &[&EXACT[..], &["--hooks", "functions"]].concat(), 4);
     assert!(
         output.stderr.contains("--incomplete"),
         "it does not say how to go on all the same:\n{}",
@@ -166,7 +166,7 @@ fn a_command_that_is_no_python_or_does_not_exist() {
 fn command_lines_that_make_no_sense() {
     let target = leaker();
     let pid = target.pid().to_string();
-    let wrong: [&[&str]; 10] = [
+    let wrong: [&[&str]; 17] = [
         &["--no-such-flag"],
         &["no-such-command"],
         &["record"],
@@ -176,6 +176,13 @@ fn command_lines_that_make_no_sense() {
         &["record", "-p", &pid, "--domains", "no-such-domain"],
         &["record", "-p", &pid, "--max-depth", "0"],
         &["record", "-p", &pid, "--max-blocks", "none"],
+        &["record", "-p", &pid, "--budget", "0"],
+        &["record", "-p", &pid, "--window", "1s"],
+        &["record", "-p", &pid, "--exact", "--budget", "1"],
+        &["record", "-p", &pid, "--exact", "--when", "growing"],
+        &["record", "-p", &pid, "--exact", "--watch"],
+        &["record", "-p", &pid, "--watch", "--older", "1s"],
+        &["record", "-p", &pid, "--ints"],
         &["report", "x.unshed", "-f", "no-such-format"],
     ];
     for args in wrong {

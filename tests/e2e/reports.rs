@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use unshed_tests::harness::{Output, Recording, Scratch, Target, Unshed};
+use unshed_tests::harness::{EXACT, Output, Recording, Scratch, Target, Unshed};
 use unshed_tests::interpreters::debian;
 use unshed_tests::report::Report;
 use unshed_tests::truth::Truth;
@@ -20,7 +20,7 @@ fn capture() -> &'static Capture {
         let mut target = Target::spawn(debian(), "dict_cache.py", &[]);
         let scratch = Scratch::default();
         let (pid, file) = (target.pid().to_string(), scratch.arg("capture.unshed"));
-        let command = Unshed::command(&["record", "-p", &pid, "-o", &file]);
+        let command = Unshed::command(&[&["record", "-p", &pid, "-o", &file][..], &EXACT].concat());
         let mut recording = Recording::start(command, scratch);
         recording.armed();
         let truth = target.go();

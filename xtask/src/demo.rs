@@ -28,7 +28,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     say(format!("{SERVICE} runs as process {pid}; tracing it for {SECONDS} s …"));
     let seconds = SECONDS.to_string();
     let mut record = Command::new(&unshed);
-    record.args(["record", "-p", &pid.to_string(), "-d", &seconds, "-o"]).arg(&picture);
+    // Exact, because five seconds must be enough here: samples need longer to tell a leak from a warm cache.
+    record.args(["record", "--exact", "--max-slowdown", "inf", "-p", &pid.to_string(), "-d", &seconds]);
+    record.arg("-o").arg(&picture);
     let status = record.status().with_context(|| format!("cannot start {}", unshed.display()))?;
     drop(service);
     if !status.success() {

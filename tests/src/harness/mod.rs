@@ -19,5 +19,5 @@ pub use lines::Lines;
 pub use scratch::Scratch;
 pub use target::{Launch, Target, program};
 pub use traps::{Trap, assert_no_traps, function_in_file, traps_in_function, traps_of};
-pub use unshed::{Output, Recording, Unshed};
+pub use unshed::{EXACT, Output, Recording, Unshed};
 pub use wait::{LONG, SHORT, is_alive, signal, wait_exit, wait_until};

@@ -13,6 +13,9 @@ use crate::report::Report;
 /// After the end of the tool, its pipes are closed at once unless its target has inherited them.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
+/// What chooses the trace engine at any price: each allocation and each free is seen, and counts can be compared with the truth.
+pub const EXACT: [&str; 3] = ["--exact", "--max-slowdown", "inf"];
+
 /// The tool.
 #[derive(Debug)]
 pub struct Unshed;
@@ -60,18 +63,27 @@ impl Unshed {
         Recording::start(Self::command(args), Scratch::default()).wait()
     }
 
-    /// `unshed record -p PID -o FILE.json ARGS`, armed: what the target does from now on is counted.
+    /// `unshed record --exact --max-slowdown inf -p PID -o FILE.json ARGS`, armed: what the target does from now on is counted.
     ///
     /// # Panics
     /// When it does not get so far.
     #[must_use]
     pub fn record(pid: u32, args: &[&str]) -> Recording {
+        Self::record_as_typed(pid, &[&EXACT, args].concat())
+    }
+
+    /// The same with the engine that the arguments choose: samples, if they choose none.
+    ///
+    /// # Panics
+    /// When it does not get so far.
+    #[must_use]
+    pub fn record_as_typed(pid: u32, args: &[&str]) -> Recording {
         let mut recording = Self::start_record(pid, args);
         recording.armed();
         recording
     }
 
-    /// The same where a refusal is an answer too.
+    /// [`Unshed::record`] where a refusal is an answer too.
     ///
     /// # Errors
     /// When it refuses: what it left behind.
@@ -79,7 +91,7 @@ impl Unshed {
     /// # Panics
     /// When it does neither.
     pub fn try_record(pid: u32, args: &[&str]) -> Result<Recording, Output> {
-        let mut recording = Self::start_record(pid, args);
+        let mut recording = Self::start_record(pid, &[&EXACT, args].concat());
         match recording.stderr.find("tracing ", LONG) {
             Ok(_) => Ok(recording),
             Err(NoLine::Ended) => Err(recording.wait()),

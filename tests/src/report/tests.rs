@@ -32,7 +32,7 @@ fn the_example_of_the_design_is_a_report() {
 }
 
 #[test]
-#[should_panic(expected = "blocks allocated ≠ freed + live")]
+#[should_panic(expected = "blocks allocated and freed + live: 2 ≠ 3")]
 fn totals_that_do_not_balance_are_found() {
     let mut wrong = example();
     wrong["totals"]["live_blocks"] = json!(2);
@@ -40,7 +40,7 @@ fn totals_that_do_not_balance_are_found() {
 }
 
 #[test]
-#[should_panic(expected = "the sites' live_bytes do not add up")]
+#[should_panic(expected = "the sites' live_bytes and their sum: 31 ≠ 32")]
 fn sites_that_do_not_add_up_are_found() {
     let mut wrong = example();
     wrong["sites"][0]["live_bytes"] = json!(31);
@@ -60,5 +60,52 @@ fn a_negative_number_is_found() {
 fn a_missing_field_is_found() {
     let mut wrong = example();
     wrong.as_object_mut().expect("a report is an object").remove("losses");
+    drop(Report::parse(&wrong.to_string()));
+}
+
+/// The same story with estimates.
+fn sampled() -> Value {
+    let mut report = example();
+    report["engine"] = json!("sample");
+    report["sampling"] = json!({"budget_percent": 1.0, "windows": 3, "open_seconds": 0.006, "open_share": 0.0006, "longest_window_ms": 2.0,
+        "births": 2, "candidates": 1, "looks": 4, "own_cpu_fraction": 0.002, "rss_bytes_max": 30_000_000});
+    let site = report["sites"][0].as_object_mut().expect("a site is an object");
+    for name in ["live_bytes_error", "live_blocks_error", "growth_bytes_per_second_error"] {
+        site.insert(name.to_owned(), json!(0.5));
+    }
+    site.extend([("samples".to_owned(), json!(2)), ("survivors".to_owned(), json!(1))]);
+    report
+}
+
+#[test]
+fn estimates_are_a_report_whose_sums_are_rounded() {
+    let mut report = sampled();
+    report["sites"][0]["live_bytes"] = json!(32);
+    report["totals"]["live_bytes"] = json!(33);
+    assert_eq!(Report::parse(&report.to_string()).sites[0].samples, Some(2));
+}
+
+#[test]
+#[should_panic(expected = "errors: ")]
+fn an_estimate_without_its_error_is_found() {
+    let mut wrong = sampled();
+    wrong["sites"][0].as_object_mut().expect("a site is an object").remove("live_blocks_error");
+    drop(Report::parse(&wrong.to_string()));
+}
+
+#[test]
+#[should_panic(expected = "errors: ")]
+fn an_exact_count_with_an_error_is_found() {
+    let mut wrong = sampled();
+    wrong["engine"] = json!("trace");
+    wrong.as_object_mut().expect("a report is an object").remove("sampling");
+    drop(Report::parse(&wrong.to_string()));
+}
+
+#[test]
+#[should_panic(expected = "sampling: None, engine sample")]
+fn samples_without_their_circumstances_are_found() {
+    let mut wrong = sampled();
+    wrong.as_object_mut().expect("a report is an object").remove("sampling");
     drop(Report::parse(&wrong.to_string()));
 }

@@ -40,7 +40,19 @@ impl Tool for Unshed {
     fn attach(&self, pid: u32) -> Result<Box<dyn Attached>> {
         let report = run::target_dir().join(format!("bench-{}.json", std::process::id()));
         let mut command = Command::new(&self.binary);
-        command.args(["record", "-p", &pid.to_string(), "-d", "3600", "--force"]).args(&self.args);
+        command
+            .args([
+                "record",
+                "--exact",
+                "--max-slowdown",
+                "inf",
+                "-p",
+                &pid.to_string(),
+                "-d",
+                "3600",
+                "--force",
+            ])
+            .args(&self.args);
         command.arg("-o").arg(&report);
         let watching = Watching::start(&mut command, Stream::Stderr, |line| line.starts_with("tracing"))?;
         Ok(Box::new(Recording { watching, report }))
