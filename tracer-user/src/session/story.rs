@@ -12,10 +12,11 @@ use crate::heap;
 use crate::heap::balance::Verdict;
 use crate::heap::books::{self, IntFacts, Older, SiteFacts};
 use crate::heap::history::Histories;
+use crate::heap::sample::Errors;
 use crate::heap::snapshot::Books;
 use crate::report::story::{
-    Cost, Hooks, IntValue, Ints, LossCount, Sampling, Site, Story, Target, Totals, TypeCount, Unsupported,
-    Unwind,
+    Cost, Hooks, IntValue, Ints, LossCount, Sampling, Site, SiteErrors, Story, SumErrors, Target, Totals,
+    TypeCount, Unsupported, Unwind,
 };
 use crate::report::units;
 use crate::session::check::Check;
@@ -282,13 +283,40 @@ fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
         verdict: facts.verdict,
         sizes: facts.sizes,
         lifetimes_ns: facts.lifetimes_ns,
-        types,
-        samples: None,
-        survivors: None,
-        errors: None,
+        types: scaled(types, facts.live_blocks, facts.sampled.is_some()),
+        samples: facts.sampled.map(|sampled| sampled.births),
+        survivors: facts.sampled.map(|sampled| sampled.survivors),
+        errors: facts.sampled.map(|sampled| errors(&sampled.errors)),
         ints: facts.ints.map(ints),
         stack: frames,
         stack_note: note,
+    }
+}
+
+/// Types of samples, scaled up to what lives.
+fn scaled(mut types: Vec<TypeCount>, live_blocks: u64, sampled: bool) -> Vec<TypeCount> {
+    let read = types.iter().map(|of| of.blocks).sum::<u64>();
+    if sampled && read > 0 {
+        for of in &mut types {
+            of.blocks = (of.blocks as f64 * live_blocks as f64 / read as f64).round() as u64;
+        }
+    }
+    types
+}
+
+fn errors(errors: &Errors) -> SiteErrors {
+    SiteErrors { sums: sum_errors(errors), growth_bytes_per_second: errors.growth_bytes_per_second }
+}
+
+/// The errors of sums, as they are told.
+pub(super) fn sum_errors(errors: &Errors) -> SumErrors {
+    SumErrors {
+        allocated_bytes: errors.allocated_bytes,
+        allocated_blocks: errors.allocated_blocks,
+        freed_bytes: errors.freed_bytes,
+        freed_blocks: errors.freed_blocks,
+        live_bytes: errors.live_bytes,
+        live_blocks: errors.live_blocks,
     }
 }
 

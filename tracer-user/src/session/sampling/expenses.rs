@@ -1,5 +1,7 @@
 //! What sampling costs: the target's time in traps, and our own CPU time and memory.
 
+use std::time::Instant;
+
 use crate::heap::spread::Spread;
 
 /// Times of attaching that are kept, at most.
@@ -12,6 +14,8 @@ pub(super) struct Expenses {
     begin_s: f64,
     set_up_s: f64,
     last_s: f64,
+    /// When time was last asked for.
+    last: Option<Instant>,
     /// What the target lost, in seconds.
     pub(super) target_s: f64,
     /// Hits, in and out of windows.
@@ -28,8 +32,6 @@ pub(super) struct Expenses {
     pub(super) births: u64,
     /// Looks at survivors.
     pub(super) looks: u64,
-    /// Survivors that were looked at for the first time.
-    pub(super) candidates: u64,
     /// Microseconds that putting the traps in took.
     attach_us: Vec<u64>,
 }
@@ -45,6 +47,13 @@ impl Expenses {
     pub(super) fn set_up(&mut self) {
         self.set_up_s = own_cpu_s();
         self.last_s = self.set_up_s;
+        self.last = Some(Instant::now());
+    }
+
+    /// Time since it was last asked for, in seconds.
+    pub(super) fn passed_s(&mut self) -> f64 {
+        let now = Instant::now();
+        self.last.replace(now).map_or(0.0, |last| (now - last).as_secs_f64())
     }
 
     /// Own CPU time since it was last asked for, in seconds.
@@ -84,6 +93,7 @@ fn own_cpu_s() -> f64 {
 /// The most memory that we had resident, in bytes.
 pub(super) fn own_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
     kib.unwrap_or(0u64).saturating_mul(1024)
 }

@@ -29,9 +29,6 @@ use expenses::Expenses;
 /// How often survivors are looked at, and the target's size is read.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What is remembered: 20,000 survivors are some 3 MB.
-const BOUNDS: Bounds = Bounds { candidates: 20_000, per_site: 256 };
-
 /// What the sample engine was told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
@@ -53,6 +50,10 @@ pub(super) async fn record(plan: &Plan, wish: Wish) -> Result<()> {
     if plan.details {
         hooked.hooks.points.iter().for_each(|point| say(plan, &format!("probe point: {point}")));
     }
+    // What says that the interpreter ends is in all the time; it is hit once.
+    let (probes, points) = (&mut hooked.probes, &hooked.hooks.points);
+    hooked.links = hooked.method.attach_some(probes, points, subject.process.pid(), window::is_milestone)?;
+    subject.check()?;
     expenses.set_up();
     sampling.expenses = expenses;
     let armed = hooked.arm(&subject, plan.empty_probes)?;
@@ -90,7 +91,8 @@ struct Sampling<'p> {
     ring: Ring,
     names: Names,
     sampler: Sampler,
-    survivors: Survivors,
+    /// Of a command that was started by us it is not known before its interpreter is mapped.
+    survivors: Option<Survivors>,
     governor: Governor,
     expenses: Expenses,
     detacher: Detacher,
@@ -113,8 +115,8 @@ impl<'p> Sampling<'p> {
             wish,
             ring: Ring::new(hooked.probes.take_ring()?)?,
             names: Names::new(subject, &plan.debug_dirs)?,
-            sampler: Sampler::new(clock::monotonic_ns(), BOUNDS),
-            survivors: Survivors::new(&subject.process, subject.layout),
+            sampler: Sampler::new(clock::monotonic_ns(), Bounds::default()),
+            survivors: None,
             governor: Governor::new(wish.budget, wish.longest.as_secs_f64()),
             expenses: Expenses::begin(),
             detacher: Detacher::start()?,
@@ -178,7 +180,7 @@ impl<'p> Sampling<'p> {
         if let Some(rss_bytes) = subject.process.rss_bytes() {
             self.last_rss_bytes = rss_bytes;
         }
-        self.look(armed.instant.elapsed().as_secs_f64());
+        self.look(subject, armed.instant.elapsed().as_secs_f64());
     }
 
     /// Draws the time of the next window.

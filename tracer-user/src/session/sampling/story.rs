@@ -4,9 +4,8 @@ use tracer_common::loss::Loss;
 
 use crate::drain::books;
 use crate::error::Result;
-use crate::heap::books::SiteFacts;
 use crate::heap::sample;
-use crate::report::story::{Cost, Sampling as Told, Story, SumErrors, Totals};
+use crate::report::story::{Cost, Sampling as Told, Story, Totals};
 use crate::session::hooked::Hooked;
 use crate::session::sampling::{Sampling, expenses};
 use crate::session::story::{self, Frame, Ledger};
@@ -28,14 +27,16 @@ impl Sampling<'_> {
         self.read_ring(subject, &mut hooked, None)?;
         // What an ending interpreter has given back by now says nothing about leaks.
         if !matches!(closed.ended, Ended::Finalizing | Ended::Exec | Ended::Gone) {
-            self.look_at_all(closed.seconds);
+            self.look_at_all(subject, closed.seconds);
         }
         let told = self.told(closed);
         let (sums, errors) = self.sampler.totals(closed.seconds);
         let facts = story::in_order(self.plan, self.sampler.facts(closed.seconds));
         let (types, types_unread) = story::types(subject, &facts);
-        let losses: Vec<_> =
-            books::losses(&mut hooked.probes)?.into_iter().filter(|(loss, _)| !NOT_OF_WINDOWS.contains(loss)).collect();
+        let losses: Vec<_> = books::losses(&mut hooked.probes)?
+            .into_iter()
+            .filter(|(loss, _)| !NOT_OF_WINDOWS.contains(loss))
+            .collect();
         let cost = self.cost(&hooked, closed);
         let detach_ms = self.detacher.finish();
         let names = self.names.finish();
@@ -85,7 +86,7 @@ impl Sampling<'_> {
             longest_window_ms: spent.longest_s * 1e3,
             mean_interval_seconds: seconds / f64::from(self.windows.max(1)),
             births: spent.births,
-            candidates: self.sampler.candidates(),
+            candidates: self.sampler.counts().candidates,
             looks: spent.looks,
             refused_records: spent.refused,
             attach_ms_p50: attach_us.map_or(0.0, |us| us.p50 as f64 / 1e3),
@@ -116,17 +117,6 @@ fn totals(
         live_blocks: sums.live_blocks,
         rss_start_bytes: armed.rss_bytes.unwrap_or(0),
         rss_end_bytes: closed.rss_bytes.unwrap_or(last_rss_bytes),
-        errors: Some(sum_errors(&errors)),
-    }
-}
-
-fn sum_errors(errors: &sample::Errors) -> SumErrors {
-    SumErrors {
-        allocated_bytes: errors.allocated_bytes,
-        allocated_blocks: errors.allocated_blocks,
-        freed_bytes: errors.freed_bytes,
-        freed_blocks: errors.freed_blocks,
-        live_bytes: errors.live_bytes,
-        live_blocks: errors.live_blocks,
+        errors: Some(story::sum_errors(&errors)),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tracer_common::domain::Domain;
+use tracer_common::hook::Role;
 use tracer_common::sample::{Gate, Happening};
 
 use crate::drain::ring::Event;
@@ -10,6 +11,7 @@ use crate::drain::{books, clock};
 use crate::error::Result;
 use crate::heap::sample::{Happened, Window};
 use crate::probe::budget::{SHORTEST_S, Spent, Terms};
+use crate::probe::sites::Point;
 use crate::session::hooked::Hooked;
 use crate::session::sampling::Sampling;
 use crate::session::subject::Subject;
@@ -31,11 +33,13 @@ impl Sampling<'_> {
     ) -> Result<Option<Ended>> {
         let begin = Instant::now();
         let shut_before = books::hits(&mut hooked.probes)?.shut;
-        let links = match hooked.method.attach(
+        let attached = hooked.method.attach_some(
             &mut hooked.probes,
             &hooked.hooks.points,
             subject.process.pid(),
-        ) {
+            |point| !is_milestone(point),
+        );
+        let links = match attached {
             Ok(links) => links,
             // A target that has ended meanwhile has nothing to attach to.
             Err(_) if !subject.process.still_same() => return Ok(Some(Ended::Gone)),
@@ -45,9 +49,9 @@ impl Sampling<'_> {
         let terms = self.governor.terms();
         self.windows += 1;
         let opened_s = armed.instant.elapsed().as_secs_f64();
-        hooked.probes.open_gate(gate(terms, self.windows, hooked.trap.entry_ns))?;
+        hooked.probes.open_gate(gate(terms, self.windows, hooked.trap.entry_ns));
         self.ring.wait(Duration::from_secs_f64(terms.length_s.max(terms.share_s)));
-        let gate = hooked.probes.close_gate()?;
+        let gate = hooked.probes.close_gate();
         self.detacher.take(links);
         let traps_in_s = attached.elapsed().as_secs_f64();
         self.expenses.attached((attached - begin).as_secs_f64());
@@ -56,7 +60,7 @@ impl Sampling<'_> {
         let ended = self.read_ring(subject, hooked, Some((&mut happened, opened)))?;
         let window = self.seen(&gate, terms, opened_s);
         self.sampler.window(&window, &happened);
-        self.look(armed.instant.elapsed().as_secs_f64());
+        self.look(subject, armed.instant.elapsed().as_secs_f64());
         let shut = books::hits(&mut hooked.probes)?.shut.saturating_sub(shut_before);
         self.pay(&gate, hooked, begin, shut, traps_in_s);
         Ok(ended)
@@ -133,6 +137,11 @@ impl Sampling<'_> {
             }
         }
     }
+}
+
+/// Whether a point is of interest at any time.
+pub(super) fn is_milestone(point: &Point) -> bool {
+    point.hook.role() == Some(Role::Finalize)
 }
 
 /// When a window was opened, by the kernel's clock and since counting began.
