@@ -1,18 +1,22 @@
-//! The birth of a block: its stack, its entry in the map, its site's sums.
+//! The birth of a block: its entry in the map and its site's sums, or in a window its line in the log.
 
 use tracer_common::block::Block;
 use tracer_common::config::{TraceConfig, work};
+use tracer_common::domain::Domain;
+use tracer_common::event::EventKind;
 use tracer_common::hook::Role;
 use tracer_common::loss::Loss;
+use tracer_common::sample::Happening;
 use tracer_common::site::SiteTotals;
 use tracer_common::walk::UserMemory;
 
+use crate::birth::{Birth, What};
 use crate::hit::Hit;
 use crate::inflight::{self, Thread};
 use crate::loss::{add, lose, now_ns};
 use crate::maps::BLOCKS;
 use crate::user_memory::HitMemory;
-use crate::{fast, free, resize};
+use crate::{fast, free, gate, object, resize};
 
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const ONLY_NEW: u64 = 1;
@@ -30,7 +34,7 @@ pub fn end(thread: &mut Thread, hit: &Hit<'_>, config: &TraceConfig, result: u64
     if thread.role == Role::PosixMemalign as u8 {
         // 0 is success here, and the address is where the caller wanted it.
         address = if result as u32 == 0 { HitMemory.word(thread.old).unwrap_or(0) } else { 0 };
-    } else if thread.role == Role::Realloc as u8 && !resize::settle(thread, address) {
+    } else if thread.role == Role::Realloc as u8 && !resize::settle(thread, hit.pass, address) {
         return None;
     } else if thread.role == Role::NewPool as u8 {
         if address == 0 {
@@ -70,6 +74,31 @@ pub fn born(
             add(&raw mut (*totals).allocated_blocks, 1);
         }
     }
+}
+
+/// Logs a birth, in a window.
+#[inline(always)]
+pub fn log(thread: &mut Thread, site: u64) {
+    let Birth { address, what, .. } = thread.birth;
+    if address == 0 {
+        return;
+    }
+    // Whatever was freed last, its address may be this one now.
+    thread.last_freed = 0;
+    let mut detail = u32::from(thread.domain);
+    if what == What::REUSED {
+        detail |= Happening::REUSED;
+    } else if thread.domain == Domain::Object as u8 {
+        object::allocated(thread, address, thread.size_bytes);
+    }
+    gate::log(Happening {
+        kind: EventKind::Born as u32,
+        detail,
+        site,
+        address,
+        size_bytes: thread.size_bytes,
+        at_ns: thread.started_ns,
+    });
 }
 
 /// Deals with a refused insert. `true` if the block is in the map after all: its address had a tenant whose free went unseen, which is counted and closed.

@@ -8,6 +8,7 @@ use tracer_common::frame::mix;
 use tracer_common::loss::Loss;
 use tracer_common::native::{Begin, Mode, NativeEnd, Stage};
 
+use crate::gate::{self, Pass};
 use crate::hit::Caller;
 use crate::inflight::{self, Thread};
 use crate::loss::lose;
@@ -24,8 +25,20 @@ pub struct Birth {
     pub caller: Caller,
     /// Its domain's code.
     pub domain: u32,
-    /// 1 for a call of `PyLong_FromLong` that allocated nothing.
-    pub is_int: u32,
+    /// A [`What`].
+    pub what: u32,
+}
+
+/// What is born.
+pub struct What;
+
+impl What {
+    /// A block.
+    pub const BLOCK: u32 = 0;
+    /// Nothing: `PyLong_FromLong` was called, and had no need to allocate.
+    pub const INT: u32 = 1;
+    /// An object, in a block that one of CPython's freelists kept.
+    pub const REUSED: u32 = 2;
 }
 
 /// Where the thread is.
@@ -76,7 +89,7 @@ pub fn hand_over<C: EbpfContext>(ctx: &C, stage: Stage) {
 #[inline(always)]
 pub fn context() -> Option<(&'static mut Thread, &'static TraceConfig)> {
     let config = CONFIG.get(0)?;
-    Some((inflight::thread(bpf_get_current_pid_tgid() as u32)?, config))
+    Some((inflight::entry(bpf_get_current_pid_tgid() as u32)?, config))
 }
 
 /// Walks the Python frames and enters the block.
@@ -85,12 +98,15 @@ pub fn books<C: EbpfContext>(ctx: &C) {
     let Some((thread, config)) = context() else { return };
     let site = stack::site(thread, config);
     let birth = thread.birth;
-    if birth.address != 0 {
+    if gate::logs(config) {
+        alloc::log(thread, site.0);
+    } else if birth.address != 0 {
         alloc::born(thread, config, site, birth.address);
     }
-    if birth.is_int == 1 {
+    if birth.what == What::INT {
         ints::count(thread, site.0);
     }
+    gate::settle(Pass { window: thread.window, started_ns: thread.started_ns });
     keep_the_stack(ctx);
 }
 

@@ -17,7 +17,7 @@ use crate::inflight::Thread;
 use crate::loss::lose;
 use crate::maps::{EMPTY_SITE, PROCESS, RING, SITES};
 use crate::user_memory::HitMemory;
-use crate::{code, process};
+use crate::{code, gate, process};
 
 /// The site that the current thread stands at, by its Python frames, its C frames, and the domain: its id, and its element, which exists if there is
 /// room. Its stack is on its way to the loader.
@@ -25,7 +25,7 @@ use crate::{code, process};
 pub fn site(thread: &mut Thread, config: &TraceConfig) -> (u64, Option<*mut SiteTotals>) {
     let Birth { domain, caller, .. } = thread.birth;
     let walked = walk(thread, config, thread.native.hash);
-    if config.work & work::SITES == 0 {
+    if config.work & (work::SITES | work::LOG) == 0 {
         return (OTHER_SITES, None);
     }
     let Some(totals) = element(walked.id, domain) else {
@@ -36,7 +36,7 @@ pub fn site(thread: &mut Thread, config: &TraceConfig) -> (u64, Option<*mut Site
     let sent = unsafe { &raw mut (*totals).stack_sent };
     // SAFETY: the pointer is into an element that is never removed; a race sends the stack twice, which is harmless.
     if unsafe { sent.read_volatile() } == 0 {
-        if send(thread, &walked, domain, caller.address) {
+        if send(thread, &walked, domain, caller.address, gate::patient(config)) {
             // SAFETY: as above.
             unsafe { sent.write_volatile(1) };
             debug!(&(), "site {:x}: {} frames, end {}", walked.id, walked.depth, walked.end as u32);
@@ -97,7 +97,7 @@ fn element(id: u64, domain: u32) -> Option<*mut SiteTotals> {
 
 /// Sends the frames through the ring, those in C first; `false` if it is full. What has come through is sent again then, which is harmless.
 #[inline(always)]
-fn send(thread: &mut Thread, walked: &Walked, domain: u32, caller: u64) -> bool {
+fn send(thread: &mut Thread, walked: &Walked, domain: u32, caller: u64, flags: u64) -> bool {
     let native = &mut thread.native;
     if native.end != NativeEnd::Off as u32 {
         let depth = bounded(native.depth);
@@ -109,7 +109,7 @@ fn send(thread: &mut Thread, walked: &Walked, domain: u32, caller: u64) -> bool 
             end: native.end,
             caller,
         };
-        if !output((&raw mut native.head).cast(), depth, size_of::<u64>()) {
+        if !output((&raw mut native.head).cast(), depth, size_of::<u64>(), flags) {
             return false;
         }
     }
@@ -122,7 +122,7 @@ fn send(thread: &mut Thread, walked: &Walked, domain: u32, caller: u64) -> bool 
         end: walked.end as u32,
         caller,
     };
-    output((&raw mut thread.record).cast(), depth, size_of::<PyFrame>())
+    output((&raw mut thread.record).cast(), depth, size_of::<PyFrame>(), flags)
 }
 
 /// A depth as the verifier wants it: through memory, and no more than there are.
@@ -134,9 +134,9 @@ fn bounded(depth: u32) -> u32 {
 
 /// Sends a head and so many elements of this size that lie behind it.
 #[inline(always)]
-fn output(record: *mut core::ffi::c_void, depth: u32, element: usize) -> bool {
+fn output(record: *mut core::ffi::c_void, depth: u32, element: usize, flags: u64) -> bool {
     let len = size_of::<EventHead>() as u64 + u64::from(depth) * element as u64;
     // SAFETY: the record holds MAX_DEPTH elements and `depth` is at most that; the ring lives as long as the program.
-    let status = unsafe { bpf_ringbuf_output((&raw const RING).cast_mut().cast(), record, len, 0) };
+    let status = unsafe { bpf_ringbuf_output((&raw const RING).cast_mut().cast(), record, len, flags) };
     status == 0
 }

@@ -267,7 +267,8 @@ impl<'p> Recording<'p> {
                 }
                 Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
                 // It was answered above; it came to wake us.
-                Event::UnknownCode => {}
+                // Nor are there windows in a trace.
+                Event::UnknownCode | Event::Born(_) | Event::Died(_) | Event::Closed => {}
                 Event::Exec => ended = Some(Ended::Exec),
                 Event::Finalize => ended = Some(Ended::Finalizing),
             });
