@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::probe::attach::{Links, Method};
 use crate::probe::calibrate::TrapCost;
 use crate::probe::load::{Limits, Probes};
-use crate::probe::sites::{self, HookPlan, Wish};
+use crate::probe::sites::{self, HookPlan, Purpose, Wish};
 use crate::probe::{calibrate, doctor, multi};
 use crate::session::code::Code;
 use crate::session::subject::Subject;
@@ -126,7 +126,14 @@ fn plan_hooks(subject: &Subject, plan: &Plan) -> Result<HookPlan> {
     let live = (!subject.is_fresh()).then_some(&subject.process);
     sites::plan(
         &subject.python,
-        &Wish { live, domains: &plan.domains, ints: plan.ints, libc: libc.as_ref(), how: plan.how },
+        &Wish {
+            live,
+            domains: &plan.domains,
+            ints: plan.ints,
+            libc: libc.as_ref(),
+            how: plan.how,
+            purpose: Purpose::Trace,
+        },
     )
 }
 
