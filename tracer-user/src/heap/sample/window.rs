@@ -26,7 +26,8 @@ pub struct Window {
     pub cost_s: f64,
     /// Own time after which `early_cost_s` was taken.
     pub early_s: f64,
-    /// The cost of the first `early_s`; 0 if the window was over before, or nothing was hit.
+    /// The cost of the first `early_s`, as the first hit after it found it; 0 if there was no such hit. A hit that found none before leaves a trace above 0
+    /// (the kernel writes 1 ns).
     pub early_cost_s: f64,
     /// Records that were lost because the ring was full.
     pub refused: u64,
@@ -44,10 +45,10 @@ impl Window {
         if !sound {
             return 0.0;
         }
-        let early = self.early_cost_s > 0.0 && self.early_s > 0.0;
-        let (cost_s, own_s) =
-            if early { (self.early_cost_s, self.early_s) } else { (self.cost_s, self.own_s()) };
-        let rate = cost_s / own_s.max(LEAST_OWN_S);
+        // Without an early cost nothing was hit after the early time, so that all cost is that of what the window saw of it.
+        let cost_s = if self.early_cost_s > 0.0 { self.early_cost_s } else { self.cost_s };
+        let over_s = if self.early_cost_s > 0.0 { self.early_s } else { self.own_s().min(self.early_s) };
+        let rate = cost_s / over_s.max(LEAST_OWN_S);
         let rate = if rate.is_finite() { rate.clamp(0.0, MOST_COST_RATE) } else { 0.0 };
         let weight = self.interval_s * (1.0 / self.length_s + rate / self.share_s);
         if weight.is_finite() { weight } else { 0.0 }
@@ -148,11 +149,10 @@ mod tests {
         assert!((dense.weight() - 1000.0).abs() < 1e-9, "0.2 · (500 + 4.5 / 0.001)");
         let soon_over = Window { own_s: 10e-6, cost_s: 0.000_995, ..PLAIN };
         assert!((soon_over.weight() - 20_000.0).abs() < 1e-6, "0.2 · (500 + 99.5 / 0.001)");
-        let late = Window { own_s: 0.001, cost_s: 0.000_5, early_cost_s: 0.0, ..PLAIN };
-        assert!(
-            (late.weight() - 200.0).abs() < 1e-9,
-            "without an early cost the mean one: 0.2 · (500 + 0.5 / 0.001)"
-        );
+        let only_early = Window { own_s: 0.001, cost_s: 10e-6, early_cost_s: 0.0, ..PLAIN };
+        assert!((only_early.weight() - 200.0).abs() < 1e-9, "no hit after 20 µs: 0.2 · (500 + 0.5 / 0.001)");
+        let later = Window { own_s: 0.001, cost_s: 0.000_5, early_cost_s: 1e-9, ..PLAIN };
+        assert!((later.weight() - 100.0).abs() < 0.1, "no hit in 20 µs");
     }
 
     #[test]
