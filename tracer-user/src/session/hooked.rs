@@ -132,7 +132,11 @@ fn plan_hooks(subject: &Subject, plan: &Plan) -> Result<HookPlan> {
             ints: plan.ints,
             libc: libc.as_ref(),
             how: plan.how,
-            purpose: Purpose::Trace,
+            purpose: if matches!(plan.engine, Engine::Sample { .. }) {
+                Purpose::Sample
+            } else {
+                Purpose::Trace
+            },
         },
     )
 }
