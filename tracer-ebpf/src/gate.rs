@@ -13,6 +13,8 @@ use crate::maps::{GATE, RING};
 /// Wake the reader of the ring in any case (`BPF_RB_FORCE_WAKEUP` of include/uapi/linux/bpf.h). Without it the kernel wakes only a reader that has read all
 /// that came before, and in a window nothing has been read (kernel/bpf/ringbuf.c, `bpf_ringbuf_commit`).
 pub const WAKE: u64 = 2;
+/// The most that a hit's programs are charged with: five times what one with 128 frames of each kind takes.
+const LONGEST_NS: u64 = 50_000;
 /// Do not wake it (`BPF_RB_NO_WAKEUP`).
 const QUIET: u64 = 1;
 
@@ -93,7 +95,9 @@ pub fn settle(pass: Pass) {
     // SAFETY: the pointer came from the map; the fields are aligned words.
     let (window, trap_ns) = unsafe { ((&raw const (*gate).window).read_volatile(), (*gate).trap_ns) };
     if window == pass.window {
-        let cost_ns = now_ns().wrapping_sub(pass.started_ns).wrapping_add(trap_ns);
+        // A hit that took longer was interrupted: the thread waited for its processor, which is no work of ours.
+        let took_ns = now_ns().wrapping_sub(pass.started_ns);
+        let cost_ns = trap_ns.wrapping_add(if took_ns < LONGEST_NS { took_ns } else { LONGEST_NS });
         // SAFETY: taking the address of a field of a map value.
         add(unsafe { &raw mut (*gate).cost_ns }, cost_ns);
     }

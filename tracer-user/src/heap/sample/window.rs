@@ -3,7 +3,7 @@
 use tracer_common::domain::Domain;
 
 /// The greatest cost rate that is believed: a trap and a walk of the longest stack take some 100 µs, and code that allocates all the time has 50 ns between two.
-const MOST_COST_RATE: f64 = 2000.0;
+const MOST_COST_RATE: f64 = 100.0;
 /// Own time, in seconds, below which a cost rate cannot be measured: what a window has at least, whatever the books of its cost say.
 const LEAST_OWN_S: f64 = 1e-7;
 /// If fewer records than one in so many got through, a window says nothing.

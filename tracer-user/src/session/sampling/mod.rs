@@ -74,7 +74,7 @@ pub(super) async fn record(plan: &Plan, wish: Wish) -> Result<()> {
 
 fn headline(wish: Wish, subject: &Subject, hooked: &Hooked) -> String {
     format!(
-        "sampling {} (python {}): windows of up to {:.1} ms on {} probe points, at most {} % of a CPU, hooks {}; Ctrl-C stops",
+        "tracing {} (python {}) in windows of up to {:.1} ms: {} probe points, at most {} % of a CPU, hooks {}; Ctrl-C stops",
         subject.process.pid(),
         subject.python.version,
         wish.longest.as_secs_f64() * 1e3,
