@@ -57,6 +57,7 @@ pub struct Registers {
 #[inline(always)]
 pub fn begin<C: EbpfContext>(ctx: &C, thread: &mut Thread, config: &TraceConfig, registers: Registers) {
     let seed = u64::from(thread.birth.domain);
+    thread.scratch.progress.reset();
     if config.native == Mode::Off as u32 {
         thread.native.end = NativeEnd::Off as u32;
         thread.native.depth = 0;
@@ -92,10 +93,13 @@ pub fn context() -> Option<(&'static mut Thread, &'static TraceConfig)> {
     Some((inflight::entry(bpf_get_current_pid_tgid() as u32)?, config))
 }
 
-/// Walks the Python frames and enters the block.
+/// Walks the Python frames, as many as one program may, calls itself for the rest, and at their end enters the block.
 #[inline(always)]
 pub fn books<C: EbpfContext>(ctx: &C) {
     let Some((thread, config)) = context() else { return };
+    if stack::walk(thread, config) {
+        return hand_over(ctx, Stage::Books);
+    }
     let site = stack::site(thread, config);
     let birth = thread.birth;
     if gate::logs(config) {
@@ -107,12 +111,4 @@ pub fn books<C: EbpfContext>(ctx: &C) {
         ints::count(thread, site.0);
     }
     gate::settle(Pass { window: thread.window, started_ns: thread.started_ns });
-    keep_the_stack(ctx);
-}
-
-/// Never hands over; it is here for the tail call, which makes the kernel give the program no private stack ([`PROGRAMS`]).
-#[inline(always)]
-fn keep_the_stack<C: EbpfContext>(ctx: &C) {
-    // SAFETY: the context is the one that the kernel passed; the place is behind the table's end, so the call returns.
-    unsafe { PROGRAMS.tail_call(ctx, Stage::COUNT) };
 }
