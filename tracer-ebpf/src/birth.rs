@@ -78,7 +78,7 @@ pub fn begin<C: EbpfContext>(ctx: &C, thread: &mut Thread, config: &TraceConfig,
     hand_over(ctx, Stage::Native);
 }
 
-/// Calls another program, which goes on in the place of this one.
+/// Calls another program, which goes on in the place of this one; it comes back only if there is none to call, and the hit ends.
 #[inline(always)]
 pub fn hand_over<C: EbpfContext>(ctx: &C, stage: Stage) {
     // SAFETY: the context is the one that the kernel passed.
@@ -98,7 +98,8 @@ pub fn context() -> Option<(&'static mut Thread, &'static TraceConfig)> {
 pub fn books<C: EbpfContext>(ctx: &C) {
     let Some((thread, config)) = context() else { return };
     if stack::walk(thread, config) {
-        return hand_over(ctx, Stage::Books);
+        hand_over(ctx, Stage::Books);
+        return settle(thread);
     }
     let site = stack::site(thread, config);
     let birth = thread.birth;
@@ -110,5 +111,11 @@ pub fn books<C: EbpfContext>(ctx: &C) {
     if birth.what == What::INT {
         ints::count(thread, site.0);
     }
+    settle(thread);
+}
+
+/// Charges the window with the thread's hit, which ends here.
+#[inline(always)]
+pub fn settle(thread: &Thread) {
     gate::settle(Pass { window: thread.window, started_ns: thread.started_ns });
 }
