@@ -57,6 +57,7 @@ pub struct Registers {
 #[inline(always)]
 pub fn begin<C: EbpfContext>(ctx: &C, thread: &mut Thread, config: &TraceConfig, registers: Registers) {
     let seed = u64::from(thread.birth.domain);
+    thread.scratch.progress.reset();
     if config.native == Mode::Off as u32 {
         thread.native.end = NativeEnd::Off as u32;
         thread.native.depth = 0;
@@ -77,7 +78,7 @@ pub fn begin<C: EbpfContext>(ctx: &C, thread: &mut Thread, config: &TraceConfig,
     hand_over(ctx, Stage::Native);
 }
 
-/// Calls another program, which goes on in the place of this one.
+/// Calls another program, which goes on in the place of this one; it comes back only if there is none to call, and the hit ends.
 #[inline(always)]
 pub fn hand_over<C: EbpfContext>(ctx: &C, stage: Stage) {
     // SAFETY: the context is the one that the kernel passed.
@@ -92,10 +93,14 @@ pub fn context() -> Option<(&'static mut Thread, &'static TraceConfig)> {
     Some((inflight::entry(bpf_get_current_pid_tgid() as u32)?, config))
 }
 
-/// Walks the Python frames and enters the block.
+/// Walks the Python frames, as many as one program may, calls itself for the rest, and at their end enters the block.
 #[inline(always)]
 pub fn books<C: EbpfContext>(ctx: &C) {
     let Some((thread, config)) = context() else { return };
+    if stack::walk(thread, config) {
+        hand_over(ctx, Stage::Books);
+        return settle(thread);
+    }
     let site = stack::site(thread, config);
     let birth = thread.birth;
     if gate::logs(config) {
@@ -106,13 +111,11 @@ pub fn books<C: EbpfContext>(ctx: &C) {
     if birth.what == What::INT {
         ints::count(thread, site.0);
     }
-    gate::settle(Pass { window: thread.window, started_ns: thread.started_ns });
-    keep_the_stack(ctx);
+    settle(thread);
 }
 
-/// Never hands over; it is here for the tail call, which makes the kernel give the program no private stack ([`PROGRAMS`]).
+/// Charges the window with the thread's hit, which ends here.
 #[inline(always)]
-fn keep_the_stack<C: EbpfContext>(ctx: &C) {
-    // SAFETY: the context is the one that the kernel passed; the place is behind the table's end, so the call returns.
-    unsafe { PROGRAMS.tail_call(ctx, Stage::COUNT) };
+pub fn settle(thread: &Thread) {
+    gate::settle(Pass { window: thread.window, started_ns: thread.started_ns });
 }

@@ -7,7 +7,7 @@ use tracer_common::loss::Loss;
 use tracer_common::native::{Mode, NativeEnd, Stage, Wish};
 use tracer_common::unwind::{Module, Page, Row, Rule, Tables};
 
-use crate::birth::{context, hand_over};
+use crate::birth::{context, hand_over, settle};
 use crate::gate;
 use crate::loss::lose;
 use crate::maps::{MODULES, PAGES, PROCESS, RING, ROWS, RULES, VIEW};
@@ -50,10 +50,12 @@ pub fn walk<C: EbpfContext>(ctx: &C) {
         replaced: (thread.int_sp, thread.int_caller.address),
     };
     if thread.native.walk(&HitMemory, &Maps, wish, &mut thread.scratch.window, NATIVE_TURNS) {
-        return hand_over(ctx, Stage::Native);
+        hand_over(ctx, Stage::Native);
+        return settle(thread);
     }
     ended(NativeEnd::from_code(thread.native.end), wish.view.generation(), gate::patient(config));
     hand_over(ctx, Stage::Books);
+    settle(thread);
 }
 
 /// Counts what is missing, and asks the loader to look again if it may be code that has been mapped since.
