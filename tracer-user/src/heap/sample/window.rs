@@ -2,7 +2,7 @@
 
 use tracer_common::domain::Domain;
 
-/// The greatest cost rate that is believed: a trap and a walk of the longest stack take some 100 µs, and code that allocates all the time has 50 ns between two.
+/// The greatest cost rate that is believed: a trap and a short walk take 1.5 µs, and the densest code allocates every 15 ns.
 const MOST_COST_RATE: f64 = 100.0;
 /// Own time, in seconds, below which a cost rate cannot be measured: what a window has at least, whatever the books of its cost say.
 const LEAST_OWN_S: f64 = 1e-7;
