@@ -8,14 +8,16 @@
 //! or replaced. Nothing that mere use changes is in either: reference counts, the collector's head, cached hashes. The words of each kind stand in `layout::kinds`.
 //!
 //! **What identity cannot tell.** An object from its successor of the same type with the same contents: equal numbers and strings, instances of a class with `__slots__` or a managed dict that got the same
-//! words and the same array of values again (the allocator gives back what was freed last), the middle of texts and of tuples too long for the first read, functions and generators of one `def` with the same closure and first argument.
+//! words and the same array of values again (the allocator gives back what was freed last), the middle of texts and of tuples too long for the first read, functions and generators of one `def` with the same closure and first argument,
+//! exceptions with the same two first arguments, memory without a type that begins with the same 32 bytes.
 //! A dict has no such twin: its version counts all changes of all dicts.
 //!
 //! **Who is charged for what.** A dict is charged for its key table (`owned_bytes`), unless it shares it with its class; the table itself, met as a block of its own, is [`Look::Part`]. Nothing else owns:
 //! item arrays of lists, tables of sets, arrays of instance values and buffers cannot be told from other memory, so they are candidates of their own.
 //!
-//! **Bounds.** Each block costs at most [`HEAD`] + 104 bytes of reads (two tries of a chunk's header, one further look), each distinct pool at most three times its 16 KiB, each new type about 300 bytes
-//! and its name. Sizes and counts in the target's memory bound nothing.
+//! **Bounds.** A look reads at most [`HEAD`] + 72 bytes of each block (its head, the headers of its chunk, one further place), 48 bytes of each distinct pool, three times its 16 KiB where a block may be on its free list,
+//! 300 bytes of each word that may be a type and a type's name. Sizes and counts in the target's memory bound nothing. A block is alive, dead or unread; a target that writes meanwhile can make a free block seem alive for
+//! this one look, or a pool unread, but not a living object dead.
 //!
 //! Without glibc's `malloc` (musl, jemalloc, tcmalloc) large blocks have no books that are read here: they are alive as long as they can be read, and only identity tells when they were replaced.
 
@@ -30,7 +32,7 @@ use crate::target::python::Python;
 
 use chunks::{Chunk, Chunks};
 use identity::{FOLLOW, Portrait};
-use pools::{Place, Pools};
+use pools::{Place, Pools, Slot};
 use types::Types;
 
 mod chunks;
@@ -42,8 +44,8 @@ mod types;
 /// Bytes read of each block: as far as the words of a `_asyncio.Task` and of a small frozenset reach, behind the collector's head.
 const HEAD: usize = 192;
 
-/// Blocks that are looked at together; bounds the memory that a look needs.
-const BATCH: usize = 4096;
+/// Blocks that are looked at together: bounds the memory that a look needs, and keeps it in the processor's cache.
+const BATCH: usize = 1024;
 
 /// pymalloc serves requests up to this many bytes (`SMALL_REQUEST_THRESHOLD`, `Objects/obmalloc.c`).
 const SMALL: u64 = 512;
@@ -107,19 +109,51 @@ impl Survivors {
 enum Stage {
     /// This is the answer.
     Done(Look),
-    /// In a pool: the bytes that it was given, and the pool.
-    InPool(u64, u64),
+    /// In a pool.
+    InPool(Slot),
     /// A block of `malloc`: the bytes that it was given.
     Chunk(u64),
 }
 
+impl Stage {
+    /// The bytes that a block was given that may be alive.
+    const fn given(&self) -> Option<u64> {
+        match self {
+            Self::Done(_) => None,
+            Self::InPool(slot) => Some(slot.given),
+            Self::Chunk(given) => Some(*given),
+        }
+    }
+}
+
+/// The first bytes of some blocks.
+struct Heads {
+    bytes: Vec<u8>,
+    /// For each block that may be alive, which [`HEAD`] of them are its own.
+    places: Vec<usize>,
+}
+
+impl Heads {
+    /// The head of a block of so many bytes: what lies behind its end is not its own.
+    fn of(&self, at: usize, given: u64) -> &[u8] {
+        let start = self.places.get(at).map_or(usize::MAX, |place| place * HEAD);
+        self.bytes.get(start..).and_then(|rest| rest.get(..inside(given))).unwrap_or_default()
+    }
+}
+
 impl<M: Bytes> Survivors<M> {
-    /// What became of some blocks, in their order. Takes about a microsecond a block; see the module for what is read.
+    /// What became of some blocks, in their order. The caller bounds their number; see the module for what is read.
     pub fn look(&mut self, blocks: &[Block]) -> Vec<Look> {
         self.types.begin();
-        let mut looks = Vec::with_capacity(blocks.len());
-        for batch in blocks.chunks(BATCH) {
-            looks.extend(self.batch(batch));
+        // In the order of their addresses, blocks of one pool come together.
+        let mut order: Vec<usize> = (0..blocks.len()).collect();
+        order.sort_unstable_by_key(|at| blocks[*at].0);
+        let mut looks = vec![Look::Unread; blocks.len()];
+        for places in order.chunks(BATCH) {
+            let batch: Vec<Block> = places.iter().map(|at| blocks[*at]).collect();
+            for (at, look) in places.iter().zip(self.batch(&batch)) {
+                looks[*at] = look;
+            }
         }
         // An ending process loses its memory before it counts as ended, and what cannot be read then is not dead for that.
         if self.always.is_some_and(|address| self.memory.read_u64(address).is_err()) {
@@ -132,19 +166,7 @@ impl<M: Bytes> Survivors<M> {
         let mut stages = self.stages(blocks);
         let heads = self.heads(blocks, &mut stages);
         self.refuse_free(blocks, &heads, &mut stages);
-        let given: Vec<Option<u64>> = stages
-            .iter()
-            .map(|stage| match stage {
-                Stage::Done(_) => None,
-                Stage::InPool(given, _) | Stage::Chunk(given) => Some(*given),
-            })
-            .collect();
-        let mut looks: Vec<Look> = stages
-            .iter()
-            .map(|stage| if let Stage::Done(look) = stage { *look } else { Look::Unread })
-            .collect();
-        self.name(blocks, &heads, &given, &mut looks);
-        looks
+        self.name(blocks, &heads, &stages)
     }
 
     /// What the allocators' headers say.
@@ -162,7 +184,7 @@ impl<M: Bytes> Survivors<M> {
             .collect();
         let mut chunks = self.chunks.look(&self.memory, &others).into_iter();
         let stage = |place: &Option<Place>| match place {
-            Some(Place::Block { given, pool }) => Stage::InPool(*given, *pool),
+            Some(Place::Block(slot)) => Stage::InPool(*slot),
             Some(Place::Gone) => Stage::Done(Look::Dead),
             Some(Place::NoPool) | None => match chunks.next() {
                 Some(Chunk::Used(given)) => Stage::Chunk(given),
@@ -172,84 +194,89 @@ impl<M: Bytes> Survivors<M> {
         places.iter().map(stage).collect()
     }
 
-    /// The first bytes of each block that is not known to be dead, [`HEAD`] for each; those behind its end are not its own.
-    fn heads(&self, blocks: &[Block], stages: &mut [Stage]) -> Vec<u8> {
-        let open: Vec<usize> =
-            (0..blocks.len()).filter(|at| !matches!(stages[*at], Stage::Done(_))).collect();
-        let addresses: Vec<u64> = open.iter().map(|at| blocks[*at].0).collect();
-        let mut bytes = Vec::new();
-        let readable = self.memory.read_many(&addresses, HEAD, &mut bytes);
-        let mut heads = vec![0; blocks.len() * HEAD];
-        for ((at, bytes), readable) in open.iter().zip(bytes.chunks_exact(HEAD)).zip(readable) {
-            let head = &mut heads[at * HEAD..][..HEAD];
-            head.copy_from_slice(bytes);
-            let (Stage::InPool(given, _) | Stage::Chunk(given)) = stages[*at] else { continue };
-            let inside = inside(given);
-            // A small block at the very end of a mapping: what lies behind it is not there.
-            if !readable && self.memory.read(blocks[*at].0, &mut head[..inside]).is_err() {
-                stages[*at] = Stage::Done(Look::Dead);
+    /// The first bytes of each block that is not known to be dead.
+    fn heads(&self, blocks: &[Block], stages: &mut [Stage]) -> Heads {
+        let mut addresses = Vec::with_capacity(blocks.len());
+        let mut places = vec![0; blocks.len()];
+        for ((block, stage), place) in blocks.iter().zip(&*stages).zip(&mut places) {
+            if stage.given().is_some() {
+                *place = addresses.len();
+                addresses.push(block.0);
             }
         }
-        heads
+        let mut bytes = Vec::new();
+        let readable = self.memory.read_many(&addresses, HEAD, &mut bytes);
+        for (at, stage) in stages.iter_mut().enumerate() {
+            let Some(given) = stage.given() else { continue };
+            if readable.get(places[at]) == Some(&true) {
+                continue;
+            }
+            // A small block at the very end of a mapping: what lies behind it is not there.
+            let head = bytes.get_mut(places[at] * HEAD..).and_then(|rest| rest.get_mut(..inside(given)));
+            if head.is_none_or(|head| self.memory.read(blocks[at].0, head).is_err()) {
+                *stage = Stage::Done(Look::Dead);
+            }
+        }
+        Heads { bytes, places }
     }
 
     /// Settles those that are free: on their pool's free list, or in a cache of `malloc`.
-    fn refuse_free(&self, blocks: &[Block], heads: &[u8], stages: &mut [Stage]) {
+    fn refuse_free(&self, blocks: &[Block], heads: &Heads, stages: &mut [Stage]) {
+        let pools = &self.layout.pools;
         let mut doubtful = Vec::new();
-        for ((block, head), stage) in blocks.iter().zip(heads.chunks_exact(HEAD)).zip(&mut *stages) {
+        for (at, stage) in stages.iter_mut().enumerate() {
             match *stage {
-                Stage::Chunk(given) if self.chunks.is_cached(&self.memory, block.0, given, head) => {
-                    *stage = Stage::Done(Look::Dead);
+                Stage::Chunk(given) => {
+                    let head = heads.of(at, given);
+                    if self.chunks.is_cached(&self.memory, blocks[at].0, given, head) {
+                        *stage = Stage::Done(Look::Dead);
+                    }
                 }
-                Stage::InPool(_, pool) if pools::may_be_free(head, pool, &self.layout.pools) => {
-                    doubtful.push(pool);
+                Stage::InPool(slot) if slot.may_be_free(heads.of(at, slot.given), pools) => {
+                    doubtful.push((at, slot.pool));
                 }
                 _ => {}
             }
         }
-        let free = pools::Free::read(&self.memory, doubtful, &self.layout.pools);
-        for ((block, head), stage) in blocks.iter().zip(heads.chunks_exact(HEAD)).zip(stages) {
-            if let Stage::InPool(_, pool) = *stage
-                && pools::may_be_free(head, pool, &self.layout.pools)
-            {
-                match free.holds(pool, block.0) {
-                    Some(false) => {}
-                    Some(true) => *stage = Stage::Done(Look::Dead),
-                    None => *stage = Stage::Done(Look::Unread),
-                }
+        let free = pools::Free::read(&self.memory, doubtful.iter().map(|(_, pool)| *pool).collect(), pools);
+        for (at, pool) in doubtful {
+            match free.holds(pool, blocks[at].0) {
+                Some(false) => {}
+                Some(true) => stages[at] = Stage::Done(Look::Dead),
+                None => stages[at] = Stage::Done(Look::Unread),
             }
         }
     }
 
-    /// Finds out what the living are; `given` is `None` for those that are settled.
-    fn name(&mut self, blocks: &[Block], heads: &[u8], given: &[Option<u64>], looks: &mut [Look]) {
-        let each = || blocks.iter().zip(heads.chunks_exact(HEAD)).zip(given);
-        let objects = each().filter_map(|((block, head), given)| {
-            let given = (*given)?;
-            may_be_object(block).then(|| &head[..inside(given)])
-        });
-        self.types.learn(&self.memory, objects, &self.layout.objects, &self.layout.kinds);
-        let mut portraits: Vec<(usize, Portrait)> = Vec::new();
-        for (at, ((block, head), given)) in each().enumerate() {
-            let Some(given) = *given else { continue };
-            let head = &head[..inside(given)];
-            if keys::is_key_table(head, given, &self.layout.kinds.keys) {
-                looks[at] = Look::Part;
-            } else if !may_be_object(block) {
-                looks[at] = alive(identity::of_memory(head, given), 0);
-            } else if let Some(object) = self.types.object(head, &self.layout.objects) {
-                if object.references == 0 {
-                    looks[at] = Look::Dead;
-                } else {
-                    portraits.push((at, Portrait::new(block.0, head, given, &object, self.layout)));
+    /// Finds out what the living are.
+    fn name(&mut self, blocks: &[Block], heads: &Heads, stages: &[Stage]) -> Vec<Look> {
+        let (objects, kinds) = (&self.layout.objects, &self.layout.kinds);
+        let living = || {
+            let open = stages.iter().enumerate().filter_map(|(at, stage)| Some((at, stage.given()?)));
+            open.map(|(at, given)| (at, given, heads.of(at, given)))
+        };
+        let maybe = living().filter(|(at, ..)| may_be_object(&blocks[*at])).map(|(.., head)| head);
+        self.types.learn(&self.memory, maybe, objects, kinds);
+        let mut looks: Vec<Look> = stages
+            .iter()
+            .map(|stage| if let Stage::Done(look) = stage { *look } else { Look::Unread })
+            .collect();
+        let mut portraits = Vec::new();
+        for (at, given, head) in living() {
+            let object = may_be_object(&blocks[at]).then(|| self.types.object(head, objects)).flatten();
+            looks[at] = match object {
+                Some(object) if object.references == 0 => Look::Dead,
+                Some(object) => {
+                    portraits.push((at, Portrait::new(blocks[at].0, head, given, &object, self.layout)));
+                    continue;
                 }
-            } else if identity::is_free_float(head, given, block.2) {
-                looks[at] = Look::Dead;
-            } else {
-                looks[at] = alive(identity::of_memory(head, given), 0);
-            }
+                None if keys::is_key_table(head, given, &kinds.keys) => Look::Part,
+                None if identity::is_free_float(head, given, blocks[at].2) => Look::Dead,
+                None => alive(identity::of_memory(head, given), 0),
+            };
         }
-        self.finish(portraits, looks);
+        self.finish(portraits, &mut looks);
+        looks
     }
 
     /// One more read for those whose identity lies further away.

@@ -101,15 +101,15 @@ pub(in crate::target) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::target) mod tests {
     use super::*;
     use crate::target::layout::v3_11::LAYOUT;
     use proptest::prelude::*;
 
-    pub(in super::super) const POOLS: &Pools = &LAYOUT.pools;
+    pub(in crate::target) const POOLS: &Pools = &LAYOUT.pools;
 
     /// A header as CPython writes it: `blocks` in use of `carved`, in size class `class`; `free` is the address of the first free block, or 0.
-    pub(in super::super) fn header(blocks: u32, class: u32, carved: u32, free: u64, arena: u32) -> Vec<u8> {
+    pub(in crate::target) fn header(blocks: u32, class: u32, carved: u32, free: u64, arena: u32) -> Vec<u8> {
         let size = (class + 1) * 16;
         let mut bytes = vec![0; 48];
         let mut put = |at: usize, word: u32| bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());

@@ -25,6 +25,8 @@ pub struct Kinds {
     pub co_argcount: u64,
     /// `PyFrameObject.f_frame`.
     pub frame_frame: u64,
+    /// `PyBaseExceptionObject.args`.
+    pub exception_args: u64,
     /// The rules, tried in this order.
     pub rules: &'static [Rule],
 }
@@ -87,6 +89,8 @@ pub enum Shape {
     Generator,
     /// `PyFrameObject`: function and code of the frame that it stands for.
     Frame,
+    /// `PyBaseExceptionObject`: the first arguments. The tuple of them is often the one that the last exception had.
+    Exception,
     /// All others: the first words behind the type, but for the lists of weak references and the dict.
     Instance,
 }

@@ -38,6 +38,8 @@ enum Further {
     Tail(u64),
     /// The frame that a frame object stands for.
     Frame(u64),
+    /// The tuple of an exception's arguments.
+    Arguments(u64),
     /// A generator's code, which says whether it has a first argument; and that.
     Argument {
         code: u64,
@@ -109,6 +111,9 @@ impl Portrait {
                 }
             }
             Shape::Frame => self.further = get(kinds.frame_frame).map_or(Further::Nothing, Further::Frame),
+            Shape::Exception => {
+                self.further = get(kinds.exception_args).map_or(Further::Nothing, Further::Arguments);
+            }
             Shape::Instance if object.kind.managed => self.instance(head, layout),
             Shape::Instance => {
                 for at in [16, 24].into_iter().filter(|at| !object.kind.hooks.contains(at)) {
@@ -168,7 +173,7 @@ impl Portrait {
     pub(super) const fn wants(&self) -> Option<u64> {
         match self.further {
             Further::Nothing => None,
-            Further::Keys(at) | Further::Tail(at) | Further::Frame(at) => Some(at),
+            Further::Keys(at) | Further::Tail(at) | Further::Frame(at) | Further::Arguments(at) => Some(at),
             Further::Argument { code: at, .. } | Further::InstanceDict { dict: at, .. } => Some(at),
         }
     }
@@ -185,6 +190,14 @@ impl Portrait {
             Further::Frame(_) => {
                 put(&mut self.moves, word(bytes, kinds.f_func));
                 put(&mut self.moves, word(bytes, kinds.f_code));
+            }
+            Further::Arguments(_) => {
+                let len = word(bytes, layout.objects.ob_size);
+                put(&mut self.moves, len);
+                let items = [kinds.tuple_items, kinds.tuple_items + 8];
+                for at in items.into_iter().take(len.and_then(|len| usize::try_from(len).ok()).unwrap_or(0)) {
+                    put(&mut self.moves, word(bytes, at));
+                }
             }
             // Without an argument the first local variable is one that changes.
             Further::Argument { first, .. } => {

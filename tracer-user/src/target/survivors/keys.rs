@@ -19,6 +19,10 @@ const SMALL: u64 = 512;
 /// More than so many bytes behind its end, and a block was not asked for this table (`malloc` leaves no remainder of less than 32 bytes).
 const SLACK: u64 = 32;
 
+/// `DEFAULT_MMAP_THRESHOLD` is 128 KiB, but may be set; no smaller setting is of use.
+const LEAST_MAPPED: u64 = 1 << 14;
+const PAGE: u64 = 4096;
+
 /// Indices that are checked; the smallest table has so many.
 const INDICES: usize = 8;
 
@@ -79,13 +83,11 @@ const fn given(bytes: u64) -> u64 {
 /// Whether a block holds a key table: of a living dict, or one that waits in the freelist for the next (`PyDict_MAXFREELIST`).
 pub(super) fn is_key_table(head: &[u8], block_bytes: u64, layout: &KeyTable) -> bool {
     let Some(keys) = Keys::parse(head, layout) else { return false };
-    let fits = if keys.bytes <= SMALL {
-        block_bytes == given(keys.bytes) || (keys.bytes..=keys.bytes + SLACK).contains(&block_bytes)
-    } else {
-        // One with a mapping of its own has up to a page more.
-        block_bytes >= keys.bytes
-            && block_bytes - keys.bytes <= if keys.bytes < 1 << 16 { SLACK } else { 8192 }
-    };
+    // A pool's blocks are multiples of 16 bytes; chunks of `malloc` are 8 more, those with a mapping of their own up to a page.
+    let in_pool = keys.bytes <= SMALL && block_bytes == given(keys.bytes);
+    let slack = if keys.bytes < LEAST_MAPPED { SLACK } else { PAGE };
+    let in_chunk = !block_bytes.is_multiple_of(16) || keys.bytes >= LEAST_MAPPED;
+    let fits = in_pool || (in_chunk && (keys.bytes..=keys.bytes + slack).contains(&block_bytes));
     fits && keys.references < 1 << 32 && indices(head, &keys, layout)
 }
 

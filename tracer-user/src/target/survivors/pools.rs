@@ -19,8 +19,19 @@ pub(super) enum Place {
     NoPool,
     /// It is not in use: its page is gone, or its pool has become one of another class, or is empty.
     Gone,
-    /// At the place of a block that has been carved: the bytes that such a block has, and the pool's address.
-    Block { given: u64, pool: u64 },
+    /// At the place of a block that has been carved.
+    Block(Slot),
+}
+
+/// A carved block of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Bytes of it.
+    pub(super) given: u64,
+    /// Its pool's address.
+    pub(super) pool: u64,
+    /// All carved blocks of its pool are in use.
+    full: bool,
 }
 
 /// What a header says besides what a census wants.
@@ -29,6 +40,8 @@ struct Header {
     pool: Pool,
     /// `nextoffset`.
     next: u64,
+    /// `freeblock` is 0: no block is on the free list.
+    full: bool,
 }
 
 /// The pools of some blocks.
@@ -71,7 +84,7 @@ impl<'layout> Pools<'layout> {
         let fits = given == wanted || (given > wanted && size.saturating_mul(4) > given.saturating_mul(3));
         let carved = block - pool < header.next;
         if header.pool.blocks > 0 && fits && carved && inside.is_multiple_of(given) {
-            Place::Block { given, pool }
+            Place::Block(Slot { given, pool, full: header.full })
         } else {
             Place::Gone
         }
@@ -80,16 +93,20 @@ impl<'layout> Pools<'layout> {
 
 fn header(address: u64, bytes: &[u8], layout: &layout::Pools) -> Option<Header> {
     let pool = Pool::parse(address, bytes, layout)?;
-    Some(Header { pool, next: u64::from(u32_at(bytes, layout.pool_nextoffset)?) })
+    let full = u64_at(bytes, layout.pool_freeblock)? == 0;
+    Some(Header { pool, next: u64::from(u32_at(bytes, layout.pool_nextoffset)?), full })
 }
 
 const fn pool_of(block: u64, layout: &layout::Pools) -> u64 {
     block - block % layout.pool_size
 }
 
-/// Whether the first word of a block can be a link of its pool's chain of free blocks.
-pub(super) fn may_be_free(head: &[u8], pool: u64, layout: &layout::Pools) -> bool {
-    u64_at(head, 0).is_none_or(|word| word == 0 || pool_of(word, layout) == pool)
+impl Slot {
+    /// Whether the block that begins with this may be free: its pool has free blocks, and its first word can be a link of their chain.
+    pub(super) fn may_be_free(&self, head: &[u8], layout: &layout::Pools) -> bool {
+        let link = |word: u64| word == 0 || pool_of(word, layout) == self.pool;
+        !self.full && u64_at(head, 0).is_none_or(link)
+    }
 }
 
 /// The free blocks of some pools.
@@ -127,7 +144,7 @@ fn one(memory: &impl Bytes, pool: u64, bytes: &mut [u8], layout: &layout::Pools)
 
 /// Follows the chain of a copy of a pool. `None` when it leaves the carved part, or is longer than that has blocks: it was written to while it was copied.
 fn chain(pool: u64, bytes: &[u8], layout: &layout::Pools) -> Option<Vec<u64>> {
-    let Header { pool: Pool { block_size, .. }, next } = header(pool, bytes, layout)?;
+    let Header { pool: Pool { block_size, .. }, next, .. } = header(pool, bytes, layout)?;
     let slots = usize::try_from(layout.pool_size / layout.alignment).ok()?;
     let mut free = vec![0u64; slots.div_ceil(64)];
     let mut link = u64_at(bytes, layout.pool_freeblock)?;

@@ -82,8 +82,8 @@ const RULES: &[Rule] = &[
     // `Include/cpython/listobject.h`: `ob_size`, `ob_item`.
     words(Types::Flag(LIST), &[], &[16, 24]),
     shaped(Types::Flag(DICT), Shape::Dict, &[], &[]),
-    // `PyBaseExceptionObject`: `args`; traceback and context are set while it is raised.
-    words(Types::Flag(EXCEPTION), &[], &[24]),
+    // `Include/cpython/pyerrors.h`: the arguments; traceback and context are set while it is raised.
+    shaped(Types::Flag(EXCEPTION), Shape::Exception, &[], &[]),
     // `PyTypeObject.tp_name` leads into the name that the class was made with.
     words(Types::Flag(TYPE), &[], &[24]),
     shaped(Types::Any, Shape::Instance, &[], &[]),
@@ -115,5 +115,6 @@ pub(super) const KINDS: Kinds = Kinds {
     f_localsplus: 72,
     co_argcount: 56,
     frame_frame: 24,
+    exception_args: 24,
     rules: RULES,
 };
