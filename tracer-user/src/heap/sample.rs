@@ -14,7 +14,7 @@ use tracer_common::domain::Domain;
 use tracer_common::site::OTHER_SITES;
 
 use candidate::{Candidate, Pool, next_age_s};
-use ledger::{FIRST_PIECE_S, Ledger, PIECES};
+use ledger::{FIRST_PIECE_S, Ledger, Moment, PIECES};
 use limits::{Drawn, Sums};
 use random::Random;
 
@@ -160,7 +160,7 @@ impl Sampler {
         }
         let drawn_s = window.weight() * window.own_s();
         self.tick(opened_s, drawn_s);
-        let piece = self.piece(opened_s);
+        let moment = Moment { drawn_s, all: births.len() as f64 * weight, piece: self.piece(opened_s) };
         let mut by_site: BTreeMap<u64, (u64, f64)> = BTreeMap::new();
         let mut all_bytes = 0.0;
         for birth in &births {
@@ -173,11 +173,11 @@ impl Sampler {
         }
         for (site, (births, bytes)) in by_site {
             if let Some(ledger) = self.sites.get_mut(&site) {
-                ledger.born(births, births as f64 * weight, bytes * weight, drawn_s, piece);
+                ledger.born(births, births as f64 * weight, bytes * weight, &moment);
             }
         }
         self.counts.births += births.len() as u64;
-        self.all_blocks.add(births.len() as f64 * weight, drawn_s);
+        self.all_blocks.add(moment.all, drawn_s);
         self.all_bytes.add(all_bytes * weight, drawn_s);
         self.pool.thin(&self.bounds, &mut self.random);
     }
@@ -217,6 +217,9 @@ impl Sampler {
             return;
         }
         self.counts.candidates += 1;
+        if let Some(ledger) = self.sites.get_mut(&site) {
+            ledger.outlived += 1;
+        }
         self.pool.insert(Candidate {
             site,
             address: birth.address,
@@ -345,5 +348,7 @@ fn sound_s(seconds: f64) -> f64 {
     if seconds.is_finite() { seconds.clamp(0.0, 1e9) } else { 0.0 }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

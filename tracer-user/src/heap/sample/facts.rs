@@ -56,6 +56,34 @@ struct Times {
     until_middle: Drawn,
 }
 
+/// The births of one site, or of all.
+struct Births<'a> {
+    blocks: &'a Sums,
+    bytes: &'a Sums,
+    /// What a window contributes typically, in blocks and in bytes.
+    typical: (f64, f64),
+    seen: u64,
+    /// Those that outlived their window.
+    outlived: u64,
+}
+
+impl<'a> Births<'a> {
+    fn of(ledger: &'a Ledger, all_blocks: &Sums) -> Self {
+        Self {
+            blocks: &ledger.blocks,
+            bytes: &ledger.bytes,
+            typical: ledger.typical(all_blocks),
+            seen: ledger.births,
+            outlived: ledger.outlived,
+        }
+    }
+
+    /// The share that so many of them are, if one more was about to be seen.
+    fn share(&self, some: u64) -> f64 {
+        ((some as f64 + 1.0) / (self.seen as f64 + 1.0)).min(1.0)
+    }
+}
+
 /// Estimates of one site, or of all.
 #[derive(Default)]
 struct Figures {
@@ -85,8 +113,14 @@ impl Sampler {
     pub fn totals(&self, now_s: f64) -> (books::Sums, Errors) {
         let times = self.times(sound_s(now_s));
         let living = self.pool.iter().map(|(_, candidate)| candidate);
-        let figures = Figures::of(&self.all_blocks, &self.all_bytes, self.counts.births, living, &times);
+        let figures = Figures::of(&self.births(), living, &times);
         (figures.sums(), figures.errors())
+    }
+
+    fn births(&self) -> Births<'_> {
+        let (blocks, bytes) = (&self.all_blocks, &self.all_bytes);
+        let typical = (blocks.typical(), bytes.typical());
+        Births { blocks, bytes, typical, seen: self.counts.births, outlived: self.counts.candidates }
     }
 
     fn times(&self, now_s: f64) -> Times {
@@ -111,8 +145,7 @@ impl Sampler {
 
     fn site(&self, id: u64, ledger: &Ledger, times: &Times) -> SiteFacts {
         let living: Vec<&Candidate> = self.pool.of(id).collect();
-        let figures =
-            Figures::of(&ledger.blocks, &ledger.bytes, ledger.births, living.iter().copied(), times);
+        let figures = Figures::of(&Births::of(ledger, &self.all_blocks), living.iter().copied(), times);
         let sums = figures.sums();
         let verdict = if id == OTHER_SITES {
             Verdict::Unknown
@@ -169,13 +202,7 @@ impl Sampler {
 
 impl Figures {
     /// `living` are in the order of their births, so that those of a window stand together.
-    fn of<'a>(
-        blocks: &Sums,
-        bytes: &Sums,
-        births: u64,
-        living: impl Iterator<Item = &'a Candidate>,
-        times: &Times,
-    ) -> Self {
+    fn of<'a>(births: &Births<'_>, living: impl Iterator<Item = &'a Candidate>, times: &Times) -> Self {
         let (mut live_blocks, mut live_bytes, mut owned) = (ByWindow::default(), ByWindow::default(), 0.0);
         let (mut old, mut early, mut late) = (ByWindow::default(), ByWindow::default(), ByWindow::default());
         let mut survivors = 0;
@@ -194,17 +221,18 @@ impl Figures {
                 }
             }
         }
-        // What one birth stands for on average.
-        let per_birth = |sums: &Sums| if births > 0 { sums.value / births as f64 } else { 0.0 };
-        let whole = |sums: &Sums, unit: f64| estimate(sums, &times.all, times.now_s, unit);
-        let mut allocated_bytes = whole(bytes, per_birth(bytes));
+        let Births { blocks, bytes, typical, .. } = births;
+        let whole = |sums: &Sums, typical: f64| estimate(sums, &times.all, times.now_s, typical);
+        let mut allocated_bytes = whole(bytes, typical.1);
         allocated_bytes.value += owned * times.all.scale(times.now_s);
+        let lives = births.share(births.outlived);
+        let stays = births.share(survivors);
         Self {
-            allocated_blocks: whole(blocks, per_birth(blocks)),
+            allocated_blocks: whole(blocks, typical.0),
             allocated_bytes,
-            live_blocks: whole(&live_blocks.sums(), per_birth(blocks)),
-            live_bytes: whole(&live_bytes.sums(), per_birth(bytes)),
-            growth: estimate(&old.sums(), &times.until_bar, times.bar_s, per_birth(bytes)).over(times.bar_s),
+            live_blocks: whole(&live_blocks.sums(), typical.0 * lives),
+            live_bytes: whole(&live_bytes.sums(), typical.1 * lives),
+            growth: estimate(&old.sums(), &times.until_bar, times.bar_s, typical.1 * stays).over(times.bar_s),
             early: estimate(&early.sums(), &times.until_middle, times.middle_s, 0.0),
             late: estimate(
                 &late.sums(),

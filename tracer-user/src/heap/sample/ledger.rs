@@ -19,8 +19,12 @@ pub(super) struct Ledger {
     pub(super) domain: Option<Domain>,
     /// Births seen, as they were seen.
     pub(super) births: u64,
+    /// Those of them that outlived their window.
+    pub(super) outlived: u64,
     pub(super) blocks: Sums,
     pub(super) bytes: Sums,
+    /// What all sites together contributed, in blocks, in the windows in which this one had a part.
+    company: f64,
     /// Deaths by lifetime, see [`lifetime_bucket`].
     pub(super) lifetimes: Box<[f32; LIFETIME_BUCKETS]>,
     /// Births in each piece of the time.
@@ -39,13 +43,25 @@ struct Risk {
     seen: u32,
 }
 
+/// A window as a ledger sees it.
+pub(super) struct Moment {
+    /// The time that it stands for, seconds.
+    pub(super) drawn_s: f64,
+    /// What all sites contribute in it, in blocks.
+    pub(super) all: f64,
+    /// The piece of the time that it lies in.
+    pub(super) piece: usize,
+}
+
 impl Ledger {
     pub(super) fn new(domain: Option<Domain>) -> Self {
         Self {
             domain,
             births: 0,
+            outlived: 0,
             blocks: Sums::default(),
             bytes: Sums::default(),
+            company: 0.0,
             lifetimes: Box::new([0.0; LIFETIME_BUCKETS]),
             course: [0.0; PIECES],
             risks: [Risk::default(); AGES_S.len()],
@@ -53,13 +69,22 @@ impl Ledger {
     }
 
     /// Births of one window, all in the same piece of the time.
-    pub(super) fn born(&mut self, births: u64, blocks: f64, bytes: f64, drawn_s: f64, piece: usize) {
+    pub(super) fn born(&mut self, births: u64, blocks: f64, bytes: f64, of: &Moment) {
         self.births = self.births.saturating_add(births);
-        self.blocks.add(blocks, drawn_s);
-        self.bytes.add(bytes, drawn_s);
-        if let Some(piece) = self.course.get_mut(piece) {
+        self.blocks.add(blocks, of.drawn_s);
+        self.bytes.add(bytes, of.drawn_s);
+        self.company += of.all;
+        if let Some(piece) = self.course.get_mut(of.piece) {
             *piece += blocks as f32;
         }
+    }
+
+    /// What a window contributes if this site has a part in it, in blocks and in bytes. A site that few windows have seen has not shown how much that can be; but it has shown its share of
+    /// what all contribute, which many windows have.
+    pub(super) fn typical(&self, all_blocks: &Sums) -> (f64, f64) {
+        let share = |sums: &Sums| if self.company > 0.0 { sums.value / self.company } else { 0.0 };
+        let of = |sums: &Sums| sums.typical().max(share(sums) * all_blocks.typical());
+        (of(&self.blocks), of(&self.bytes))
     }
 
     /// A death inside the window of the birth.

@@ -11,6 +11,9 @@ pub(super) const ONE_SIDED_99: f64 = 2.326;
 /// The 97.5 % upper limit of a Poisson count of 0: −ln 0.025.
 const NONE_SEEN: f64 = 3.689;
 
+/// A sum of as many contributions as this many equal ones has shown how great they are.
+const ENOUGH: f64 = 10.0;
+
 /// Sums over the windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Sums {
@@ -25,6 +28,11 @@ pub(super) struct Sums {
 }
 
 impl Sums {
+    /// What a window contributes where the sum is made: the mean, each weighted by itself.
+    pub(super) fn typical(&self) -> f64 {
+        if self.value > 0.0 { self.square / self.value } else { 0.0 }
+    }
+
     /// Adds what one window contributed; `drawn_s` is the time that it stands for.
     pub(super) fn add(&mut self, value: f64, drawn_s: f64) {
         self.value += value;
@@ -104,12 +112,13 @@ impl Estimate {
     }
 }
 
-/// The estimate that `sums` of windows drawn over `span_s` make. `unit` is what one block would contribute, for the case that none was seen.
-pub(super) fn estimate(sums: &Sums, drawn: &Drawn, span_s: f64, unit: f64) -> Estimate {
+/// The estimate that `sums` of windows drawn over `span_s` make. `typical` is what a window contributes if it contributes at all, as far as that is known from elsewhere: the sum may
+/// have missed such a one, even if it has none.
+pub(super) fn estimate(sums: &Sums, drawn: &Drawn, span_s: f64, typical: f64) -> Estimate {
     let factor = drawn.factor(span_s);
     let scale = factor.unwrap_or(1.0);
     if sums.value <= 0.0 {
-        return Estimate { error: sound(NONE_SEEN * unit * scale), ..Estimate::default() };
+        return Estimate { error: sound(NONE_SEEN * typical * scale), ..Estimate::default() };
     }
     // With the clock, only what windows contribute more or less than their share of the time is chance.
     let variance = if factor.is_some() {
@@ -120,7 +129,9 @@ pub(super) fn estimate(sums: &Sums, drawn: &Drawn, span_s: f64, unit: f64) -> Es
     } else {
         sums.square
     };
-    let upper = gamma(sums.value + sums.most, variance + sums.most * sums.most, TWO_SIDED_95);
+    let few = sums.value * sums.value < ENOUGH * sums.square;
+    let most = if few { sums.most.max(typical) } else { sums.most };
+    let upper = gamma(sums.value + most, variance + most * most, TWO_SIDED_95);
     let at_least = gamma(sums.value, variance, -ONE_SIDED_99);
     Estimate {
         value: sound(sums.value * scale),
