@@ -261,6 +261,7 @@ fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
         types,
         samples: None,
         survivors: None,
+        growth_at_least: None,
         errors: None,
         ints: facts.ints.map(ints),
         stack: frames,
