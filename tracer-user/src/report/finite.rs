@@ -13,6 +13,7 @@ pub(super) fn finite(story: &Story) -> Cow<'_, Story> {
     let site = |site: &Site| {
         let errors = site.errors.as_ref();
         site.growth_bytes_per_second.is_finite()
+            && site.growth_at_least.is_none_or(f64::is_finite)
             && errors.is_none_or(|errors| sums(&errors.sums) && errors.growth_bytes_per_second.is_finite())
     };
     let ratios = [story.seconds, story.cost.target_cpu_fraction, story.cost.ns_per_hit];
@@ -37,7 +38,10 @@ fn measured(sampling: &Sampling) -> bool {
 fn mended(mut story: Story) -> Story {
     let cost = &mut story.cost;
     let ratios = [&mut story.seconds, &mut cost.target_cpu_fraction, &mut cost.ns_per_hit];
-    let growths = story.sites.iter_mut().map(|site| &mut site.growth_bytes_per_second);
+    let growths = story
+        .sites
+        .iter_mut()
+        .flat_map(|site| std::iter::once(&mut site.growth_bytes_per_second).chain(&mut site.growth_at_least));
     let sampling = story.sampling.iter_mut().flat_map(measures);
     replace(ratios.into_iter().chain(growths).chain(sampling), 0.0);
     let of_sites = story.sites.iter_mut().filter_map(|site| site.errors.as_mut());
@@ -85,6 +89,7 @@ mod tests {
         assert!(matches!(finite(&story), Cow::Borrowed(_)));
         story.cost.ns_per_hit = f64::NAN;
         story.sites[0].growth_bytes_per_second = f64::INFINITY;
+        story.sites[2].growth_at_least = Some(f64::NAN);
         let sums = SumErrors { live_bytes: f64::INFINITY, ..SumErrors::default() };
         story.sites[1].errors = Some(SiteErrors { sums, growth_bytes_per_second: f64::NAN });
         story.totals.errors = Some(sums);
@@ -94,6 +99,7 @@ mod tests {
         write(Format::Capture, &story, &style, &mut bytes).unwrap();
         let read = archive::read(&mut bytes.as_slice()).unwrap();
         assert_eq!((read.cost.ns_per_hit, read.sites[0].growth_bytes_per_second), (0.0, 0.0));
+        assert_eq!(read.sites[2].growth_at_least, Some(0.0));
         let sums = SumErrors { live_bytes: f64::MAX, ..SumErrors::default() };
         assert_eq!(read.sites[1].errors, Some(SiteErrors { sums, growth_bytes_per_second: f64::MAX }));
         assert_eq!((read.totals.errors, read.sampling), (Some(sums), Some(Sampling::default())));

@@ -136,6 +136,7 @@ fn leak() -> Site {
         types: types(&[("int", 1_000_000)]),
         samples: None,
         survivors: None,
+        growth_at_least: None,
         errors: None,
         ints: Some(Ints {
             calls: 1_000_000,

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::own::Program;
-use super::story::{Site, Story};
+use super::story::{Score, Site, Story};
+use super::together::Together;
 use crate::heap::verdict::Verdict;
 use crate::symbol::{Frame, FrameKind};
 
@@ -33,12 +34,27 @@ pub struct Line {
     pub growth_bytes_per_second: f64,
     /// The verdict behind most of what it keeps.
     pub verdict: Verdict,
+    /// Births that were seen; this and what follows only of samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
+    /// Of these, old survivors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub survivors: Option<u64>,
+    /// Half width of the 95 % interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes_error: Option<f64>,
+    /// The same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_blocks_error: Option<f64>,
+    /// The same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_bytes_per_second_error: Option<f64>,
     /// For C code: the lines of Python that called it for what lives, worst first, three at most. A C function may serve many lines of which one leaks.
     pub callers: Vec<Caller>,
 }
 
 /// A line of Python that called C code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Caller {
     /// The function, qualified.
     pub function: String,
@@ -48,6 +64,9 @@ pub struct Caller {
     pub line: Option<u32>,
     /// Bytes asked for that live and were allocated on its behalf.
     pub live_bytes: u64,
+    /// Half width of the 95 % interval, of samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes_error: Option<f64>,
 }
 
 impl Line {
@@ -66,21 +85,35 @@ impl Line {
 /// What tells lines apart.
 type Place<'a> = (&'a str, Option<&'a str>, Option<u32>, Option<&'a str>);
 
-/// The lines that keep something alive, worst first: by what they keep, discounted by how little it looks like a leak.
+/// The lines that keep something alive, worst first: as sites are put in order.
 #[must_use]
 pub fn lines(story: &Story) -> Vec<Line> {
     let program = Program::of(story);
+    let together = Together::of(story);
     let mut by_place: HashMap<Option<Place<'_>>, Vec<&Site>> = HashMap::new();
     for site in story.sites.iter().filter(|site| site.live_blocks > 0) {
         by_place.entry(leaking(program, site).map(place)).or_default().push(site);
     }
-    let weighed = |sites: Vec<&Site>| (sites.iter().map(|site| site.score()).sum(), sum(program, &sites));
-    let mut lines: Vec<(f64, Line)> = by_place.into_values().map(weighed).collect();
-    lines.sort_by(|(one_weight, one), (other_weight, other)| {
+    let scored = |sites: Vec<&Site>| {
+        let line = sum(program, together, &sites);
+        (score(&line, &sites), line)
+    };
+    let mut lines: Vec<(Score, Line)> = by_place.into_values().map(scored).collect();
+    lines.sort_by(|(one_score, one), (other_score, other)| {
         let name = |line: &Line| (line.file.clone(), line.line, line.function.clone(), line.module.clone());
-        other_weight.total_cmp(one_weight).then_with(|| name(one).cmp(&name(other)))
+        other_score.compare(one_score).then_with(|| name(one).cmp(&name(other)))
     });
     lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// How far up a line belongs. Its growth is sure by as much as that of its sites is, or by more: many stacks of which each was seen once or twice are sure of nothing, and their
+/// sum may well be.
+fn score(line: &Line, sites: &[&Site]) -> Score {
+    let scores = sites.iter().map(|site| site.score());
+    let all = scores
+        .fold(Score::default(), |sum, one| Score { grown: sum.grown + one.grown, live: sum.live + one.live });
+    let sure = line.growth_bytes_per_second_error.map_or(0.0, |error| line.growth_bytes_per_second - error);
+    Score { grown: all.grown.max(sure * line.verdict.weight(true)), ..all }
 }
 
 /// The line of Python that called the C code that a stack's arrow points at.
@@ -91,21 +124,27 @@ pub(super) fn python_caller(stack: &[Frame], leaking: usize) -> Option<&Frame> {
 }
 
 /// Who called the C code of a line for what lives.
-fn callers(program: Program<'_>, sites: &[&Site]) -> Vec<Caller> {
-    let mut callers: Vec<Caller> = Vec::new();
+fn callers(program: Program<'_>, together: Together, sites: &[&Site]) -> Vec<Caller> {
+    let mut callers: Vec<(&Frame, Vec<&Site>)> = Vec::new();
     let mut by_place: HashMap<Place<'_>, usize> = HashMap::new();
     for site in sites {
         let caller = program.leaking(&site.stack).and_then(|at| python_caller(&site.stack, at));
         let Some(frame) = caller else { continue };
         let at = *by_place.entry(place(frame)).or_insert(callers.len());
         if at == callers.len() {
-            let Frame { function, file, line, .. } = frame.clone();
-            callers.push(Caller { function, file, line, live_bytes: 0 });
+            callers.push((frame, Vec::new()));
         }
-        if let Some(caller) = callers.get_mut(at) {
-            caller.live_bytes = caller.live_bytes.saturating_add(site.live_bytes);
+        if let Some((_, served)) = callers.get_mut(at) {
+            served.push(site);
         }
     }
+    let told = |(frame, served): (&Frame, Vec<&Site>)| {
+        let Frame { function, file, line, .. } = frame.clone();
+        let live_bytes = served.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_bytes));
+        let errors = served.iter().filter_map(|site| site.error(|errors| errors.live_bytes));
+        Caller { function, file, line, live_bytes, live_bytes_error: together.sum(errors) }
+    };
+    let mut callers: Vec<Caller> = callers.into_iter().map(told).collect();
     // The sites came in their order, which breaks ties.
     callers.sort_by_key(|caller| std::cmp::Reverse(caller.live_bytes));
     callers.truncate(CALLERS);
@@ -122,28 +161,45 @@ fn place(frame: &Frame) -> Place<'_> {
 }
 
 /// One line of sites that share it.
-fn sum(program: Program<'_>, sites: &[&Site]) -> Line {
+fn sum(program: Program<'_>, together: Together, sites: &[&Site]) -> Line {
     let frame = sites.first().and_then(|site| leaking(program, site));
-    let mut by_verdict: Vec<(Verdict, f64)> = Vec::new();
-    for site in sites {
-        match by_verdict.iter_mut().find(|(verdict, _)| *verdict == site.verdict) {
-            Some((_, sum)) => *sum += site.score(),
-            None => by_verdict.push((site.verdict, site.score())),
-        }
-    }
-    let verdict = by_verdict.iter().max_by(|one, other| one.1.total_cmp(&other.1));
+    let of = |field: fn(&Site) -> u64| sites.iter().fold(0, |sum: u64, site| sum.saturating_add(field(site)));
+    let counted = |field: fn(&Site) -> Option<u64>| {
+        let mut counts = sites.iter().filter_map(|site| field(site)).peekable();
+        counts.peek().copied().map(|_| counts.fold(0, u64::saturating_add))
+    };
+    let error = |of: fn(&Site) -> Option<f64>| together.sum(sites.iter().filter_map(|site| of(site)));
     Line {
         function: frame.map(|frame| frame.function.clone()),
         file: frame.and_then(|frame| frame.file.clone()),
         line: frame.and_then(|frame| frame.line),
         module: frame.and_then(|frame| frame.module.clone()),
         sites: sites.len() as u64,
-        live_bytes: sites.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_bytes)),
-        live_blocks: sites.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_blocks)),
+        live_bytes: of(|site| site.live_bytes),
+        live_blocks: of(|site| site.live_blocks),
         growth_bytes_per_second: sites.iter().map(|site| site.growth_bytes_per_second).sum(),
-        verdict: verdict.map_or(Verdict::Unknown, |(verdict, _)| *verdict),
-        callers: callers(program, sites),
+        verdict: verdict(sites),
+        samples: counted(|site| site.samples),
+        survivors: counted(|site| site.survivors),
+        live_bytes_error: error(|site| site.error(|errors| errors.live_bytes)),
+        live_blocks_error: error(|site| site.error(|errors| errors.live_blocks)),
+        growth_bytes_per_second_error: error(Site::growth_error),
+        callers: callers(program, together, sites),
     }
+}
+
+/// The verdict that most of what lives has, counted as sites are put in order.
+fn verdict(sites: &[&Site]) -> Verdict {
+    let mut by_verdict: Vec<(Verdict, f64)> = Vec::new();
+    for site in sites {
+        let live = site.score().live;
+        match by_verdict.iter_mut().find(|(verdict, _)| *verdict == site.verdict) {
+            Some((_, sum)) => *sum += live,
+            None => by_verdict.push((site.verdict, live)),
+        }
+    }
+    let most = by_verdict.iter().max_by(|one, other| one.1.total_cmp(&other.1));
+    most.map_or(Verdict::Unknown, |(verdict, _)| *verdict)
 }
 
 #[cfg(test)]

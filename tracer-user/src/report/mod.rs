@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use story::Story;
 
 pub mod archive;
+pub mod estimate;
 pub mod examination;
 pub mod flame;
 pub mod folded;
@@ -21,6 +22,7 @@ pub mod processes;
 pub mod sampling;
 pub mod story;
 pub mod text;
+mod together;
 pub mod units;
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a sampled story says besides: how it was sampled, and how far off its estimates may be.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 /// How the windows lay, and what it all cost.
@@ -75,4 +77,21 @@ pub struct SiteErrors {
     /// Of its growth, bytes per second.
     #[serde(rename = "growth_bytes_per_second_error")]
     pub growth_bytes_per_second: f64,
+}
+
+/// How far up a site or a line belongs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Growth that is sure, in bytes per second, discounted by the verdict; 0 where nothing was sampled.
+    pub grown: f64,
+    /// Live bytes, discounted likewise.
+    pub live: f64,
+}
+
+impl Score {
+    /// The one with more of growth is the greater; of two with the same, the one with more alive.
+    #[must_use]
+    pub fn compare(&self, other: &Self) -> Ordering {
+        self.grown.total_cmp(&other.grown).then(self.live.total_cmp(&other.live))
+    }
 }

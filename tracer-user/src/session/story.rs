@@ -286,6 +286,7 @@ fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
         types: scaled(types, facts.live_blocks, facts.sampled.is_some()),
         samples: facts.sampled.map(|sampled| sampled.births),
         survivors: facts.sampled.map(|sampled| sampled.survivors),
+        growth_at_least: facts.sampled.map(|sampled| sampled.growth_at_least),
         errors: facts.sampled.map(|sampled| errors(&sampled.errors)),
         ints: facts.ints.map(ints),
         stack: frames,
