@@ -129,7 +129,10 @@ fn reborn(thread: &mut Thread, address: u64, cause: i32) -> bool {
         lose(if cause == E2BIG { Loss::BlockMapFull } else { Loss::BlockMapMemory });
         return false;
     }
-    lose(Loss::AddressReborn);
+    // Parts of mappings come and go unseen.
+    if thread.domain != Domain::Map as u8 {
+        lose(Loss::AddressReborn);
+    }
     free::take(address, |old| free::account(old));
     BLOCKS.insert(address, &thread.block, 0).is_ok()
 }

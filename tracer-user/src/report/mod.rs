@@ -22,6 +22,7 @@ pub mod sampling;
 pub mod story;
 pub mod text;
 pub mod units;
+pub mod watch;
 
 #[cfg(test)]
 mod fixture;

@@ -16,7 +16,7 @@ use crate::heap::sample::Errors;
 use crate::heap::snapshot::Books;
 use crate::report::story::{
     Cost, Hooks, IntValue, Ints, LossCount, Sampling, Site, SiteErrors, Story, SumErrors, Target, Totals,
-    TypeCount, Unsupported, Unwind,
+    TypeCount, Unsupported, Unwind, Watch,
 };
 use crate::report::units;
 use crate::session::check::Check;
@@ -130,6 +130,7 @@ pub(super) struct Ledger {
     pub(super) totals: Totals,
     pub(super) losses: Vec<LossCount>,
     pub(super) sampling: Option<Sampling>,
+    pub(super) watch: Option<Watch>,
 }
 
 /// What the trace engine has to tell.
@@ -139,6 +140,7 @@ pub(super) fn ledger(frame: &Frame<'_>, books: &Books, facts: &[SiteFacts], type
         totals: totals(books, facts, &frame.armed, &frame.closed),
         losses: losses(&books.losses, frame.names.gone, types_unread),
         sampling: None,
+        watch: None,
     }
 }
 
@@ -169,6 +171,7 @@ pub(super) fn tell(
         unwind: frame.code.map(|code| unwind(frame.plan, code)),
         cost: frame.cost.clone(),
         sampling: ledger.sampling,
+        watch: ledger.watch,
         totals: ledger.totals,
         notes: notes(frame),
         losses: ledger.losses,

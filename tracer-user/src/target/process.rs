@@ -5,11 +5,11 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::ops::Range;
 
 use crate::error::{Error, Kind, Result};
 use crate::target::maps::{self, Mapping, Region};

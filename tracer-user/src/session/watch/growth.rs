@@ -49,13 +49,15 @@ impl Growth {
         let sizes: Vec<(f64, f64)> = self.sizes.iter().copied().collect();
         let floors: Vec<(f64, f64)> = sizes.chunks(SIZES).filter_map(floor).collect();
         let pairs = || {
-            floors.iter().enumerate().flat_map(|(at, one)| floors.iter().skip(at + 1).map(move |next| (one, next)))
+            floors
+                .iter()
+                .enumerate()
+                .flat_map(|(at, one)| floors.iter().skip(at + 1).map(move |next| (one, next)))
         };
         let wrong = pairs().filter(|(one, next)| next.1 <= one.1).count();
         let (first, last) = (floors.first()?, floors.last()?);
         let rise = last.1 - first.1;
-        let highest_step =
-            floors.windows(2).map(|two| two[1].1 - two[0].1).fold(f64::NEG_INFINITY, f64::max);
+        let highest_step = floors.windows(2).map(|two| two[1].1 - two[0].1).fold(f64::NEG_INFINITY, f64::max);
         if wrong > WRONG || rise < LEAST_BYTES.max(LEAST_SHARE * first.1) || highest_step > rise / 2.0 {
             return None;
         }
