@@ -12,6 +12,8 @@ pub struct Watch {
     /// Resident memory did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resident_growth: Option<Growth>,
+    /// Looks at the heap from outside; growth is told from the 32nd on.
+    pub looks: u64,
     /// Size classes of small blocks that hold any, smallest first.
     pub classes: Vec<ClassGrowth>,
     /// Arenas in use at the start, of which pools are parts.

@@ -95,14 +95,19 @@ async fn recording(plan: &Plan) -> Result<()> {
     let mut subject = Subject::open(&plan.whom, before)?;
     // Whatever fails when the target has ended meanwhile fails because of that.
     let watches = plan.engine == Engine::Watch;
-    let hooked = if watches { watch::hook(plan, &subject) } else { Hooked::hook(plan, &subject) };
-    let mut hooked = hooked.map_err(|error| subject.check().err().unwrap_or(error))?;
+    let hooked = if watches {
+        watch::hook(plan, &subject).map(|(hooked, watch)| (hooked, Some(watch)))
+    } else {
+        Hooked::hook(plan, &subject).map(|hooked| (hooked, None))
+    };
+    let (mut hooked, watch) = hooked.map_err(|error| subject.check().err().unwrap_or(error))?;
     let mut recording = Recording::new(plan, &subject, &mut hooked.probes)?;
     let armed = hooked.arm(&subject, plan.empty_probes)?;
     recording.meter = Meter::start();
     recording.check = Some(Check::begin(&subject, &hooked.hooks, &mut hooked.probes)?);
-    if watches {
-        recording.watch = Some(Watch::begin(&subject, &mut hooked, &mut recording.meter)?);
+    recording.watch = watch;
+    if let Some(watch) = &mut recording.watch {
+        watch.begin(&subject, &mut hooked, &mut recording.meter)?;
     }
     subject.release()?;
     if plan.details {

@@ -7,7 +7,7 @@ use tracer_common::loss::Loss;
 use tracer_common::native::Mode;
 use tracer_common::site::OTHER_SITES;
 
-use crate::cli::plan::Plan;
+use crate::cli::plan::{Engine, Plan};
 use crate::heap;
 use crate::heap::balance::Verdict;
 use crate::heap::books::{self, IntFacts, Older, SiteFacts};
@@ -23,6 +23,7 @@ use crate::session::check::Check;
 use crate::session::code::Code;
 use crate::session::names::{NamedStack, StackNames};
 use crate::session::subject::Subject;
+use crate::session::watch;
 use crate::session::{Armed, Closed};
 use crate::symbol::object::TypeNames;
 use crate::target::memory::Memory;
@@ -184,6 +185,8 @@ fn told(frame: &Frame<'_>) -> Hooks {
     let Frame { plan, hooks, check, times_ms, .. } = frame;
     let verdict = check.verdict();
     let sentence = verdict.as_ref().map(|verdict| format!("; {}", verdict.sentence(units::count)));
+    let watches = plan.engine == Engine::Watch;
+    let domains = if watches { &watch::DOMAINS[..] } else { &plan.domains[..] };
     let checked = match verdict {
         Some(Verdict::Agrees(_)) => Some(true),
         Some(Verdict::Disagrees(_)) => Some(false),
@@ -192,7 +195,7 @@ fn told(frame: &Frame<'_>) -> Hooks {
     Hooks {
         complete: hooks.completeness.complete && checked != Some(false),
         points: hooks.points.len() as u32,
-        domains: plan.domains.iter().map(|domain| domain.name().to_owned()).collect(),
+        domains: domains.iter().map(|domain| domain.name().to_owned()).collect(),
         reason: format!("{}{}", hooks.completeness.reason, sentence.unwrap_or_default()),
         allocation_sites: hooks.counts.allocs,
         free_sites: hooks.counts.frees,

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::heap::books::SiteFacts;
 use crate::heap::snapshot::{Books, Moment};
 use crate::probe::attach::Links;
+use crate::probe::load::Limits;
 use crate::probe::sites::{self, HookPlan, How, Point, Wish};
 use crate::report::watch::{self as told, ClassGrowth};
 use crate::session::hooked::Hooked;
@@ -34,10 +35,14 @@ pub(super) use trigger::{Growing, Trigger};
 use weigh::{Outside, Weighed};
 
 /// The domains whose slow paths are watched.
-const DOMAINS: [Domain; 4] = [Domain::Object, Domain::Mem, Domain::Raw, Domain::Map];
+pub(super) const DOMAINS: [Domain; 4] = [Domain::Object, Domain::Mem, Domain::Raw, Domain::Map];
 /// How long traps that have just been put in are looked at closely, and how often.
 const TRIALS: u32 = 10;
 const TRIAL: Duration = Duration::from_millis(2);
+/// Pools, large blocks and mappings that are remembered at most: as many pools hold 8 GiB of small blocks.
+const BLOCKS: u32 = 1 << 19;
+/// What a run of the programs may take at most, in nanoseconds: a new pool's stack is walked in 3,000 to 5,000 when nothing of it is in a cache.
+const RUN_NS: f64 = 6_000.0;
 /// The shortest time between two weighings of what is remembered, and the part of our time that they take at most.
 const LEAST: Duration = Duration::from_millis(500);
 const PART: u32 = 200;
@@ -69,8 +74,8 @@ fn group(point: &Point) -> Option<Group> {
     }
 }
 
-/// Plans the slow paths and loads the probes; the traps on mappings are in then, and nothing counts yet.
-pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<Hooked> {
+/// Plans the slow paths, loads the probes and puts the traps in; nothing counts yet.
+pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<(Hooked, Watch)> {
     // Not the functions that serve the domains now, tracemalloc's for example: each allocation passes those.
     let wish = Wish { live: None, domains: &DOMAINS[..3], ints: false, libc: None, how: How::Sites };
     let mut hooks = sites::plan(&subject.python, &wish)?;
@@ -93,13 +98,19 @@ pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<Hooked> {
             hooks.completeness.build
         )
     };
-    let plan = Plan { work: plan.work | work::POOLS, domains: DOMAINS.to_vec(), ..plan.clone() };
+    let limits = Limits { blocks: plan.limits.blocks.min(BLOCKS), ..plan.limits };
+    let plan = Plan { work: plan.work | work::POOLS, limits, ..plan.clone() };
     let mut hooked = Hooked::load_hooks(&plan, subject, hooks)?;
     let begin = Instant::now();
     hooked.links = attach(&mut hooked, subject, Group::Base)?;
+    let watch = Watch {
+        pools: Some(attach(&mut hooked, subject, Group::Pools)?),
+        large: Some(attach(&mut hooked, subject, Group::Large)?),
+        ..Watch::default()
+    };
     hooked.attach_ms = begin.elapsed().as_secs_f64() * 1e3;
     subject.check()?;
-    Ok(hooked)
+    Ok((hooked, watch))
 }
 
 fn attach(hooked: &mut Hooked, subject: &Subject, wanted: Group) -> Result<Links> {
@@ -108,6 +119,7 @@ fn attach(hooked: &mut Hooked, subject: &Subject, wanted: Group) -> Result<Links
 }
 
 /// What is watched, and what is known by now.
+#[derive(Default)]
 pub(super) struct Watch {
     trigger: Trigger,
     guard: Guard,
@@ -125,52 +137,22 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Takes the first census and puts the traps in, after counting has begun.
+    /// Takes the first census, and looks closely at what the traps cost at first; counting has just begun.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn begin(subject: &Subject, hooked: &mut Hooked, meter: &mut Meter) -> Result<Self> {
-        let mut this = Self {
-            trigger: Trigger::default(),
-            guard: Guard::new(),
-            pools: None,
-            large: None,
-            booked: (0.0, 0.0, 0.0),
-            pools_seconds: 0.0,
-            large_stopped: None,
-            next_weighing: Duration::ZERO,
-            outside: Outside::default(),
-            weighed: Weighed::default(),
-            mapped_bytes: 0,
-        };
-        this.trigger.tick(subject, Duration::ZERO);
-        let begin = Instant::now();
-        for wanted in [Group::Pools, Group::Large] {
-            this.put_in(subject, hooked, meter, wanted, begin)?;
-        }
-        Ok(this)
+    pub(super) fn begin(&mut self, subject: &Subject, hooked: &mut Hooked, meter: &mut Meter) -> Result<()> {
+        self.try_out(hooked, meter)?;
+        self.trigger.tick(subject, Duration::ZERO);
+        Ok(())
     }
 
-    /// Puts a group in, and looks closely at what it costs at first.
-    fn put_in(
-        &mut self,
-        subject: &Subject,
-        hooked: &mut Hooked,
-        meter: &mut Meter,
-        wanted: Group,
-        begin: Instant,
-    ) -> Result<()> {
-        let before = Duration::from_secs_f64(self.booked.0);
-        let links = Some(attach(hooked, subject, wanted)?);
-        match wanted {
-            Group::Pools => self.pools = links,
-            _ => self.large = links,
-        }
+    /// Books often, for a moment.
+    fn try_out(&mut self, hooked: &mut Hooked, meter: &mut Meter) -> Result<()> {
+        let (before, begin) = (Duration::from_secs_f64(self.booked.0), Instant::now());
         for _ in 0..TRIALS {
             std::thread::sleep(TRIAL);
-            if self.book(hooked, meter, before + begin.elapsed())? {
-                break;
-            }
+            self.book(hooked, meter, before + begin.elapsed())?;
         }
         Ok(())
     }
@@ -189,7 +171,8 @@ impl Watch {
     ) -> Result<Option<Moment>> {
         self.book(hooked, meter, now)?;
         if self.pools.is_none() && self.guard.is_full() {
-            self.put_in(subject, hooked, meter, Group::Pools, Instant::now())?;
+            self.pools = Some(attach(hooked, subject, Group::Pools)?);
+            self.try_out(hooked, meter)?;
         }
         self.trigger.tick(subject, now);
         if now < self.next_weighing {
@@ -204,13 +187,18 @@ impl Watch {
         Ok(Some(books.last))
     }
 
-    /// Books what the traps have cost, and takes those out that cost too much. `true` if some went.
-    fn book(&mut self, hooked: &mut Hooked, meter: &mut Meter, now: Duration) -> Result<bool> {
+    /// Books what the traps have cost, and takes those out that cost too much.
+    fn book(&mut self, hooked: &mut Hooked, meter: &mut Meter, now: Duration) -> Result<()> {
         meter.tick(&hooked.method, &mut hooked.probes);
         let hits = books::hits(&mut hooked.probes)?;
         // A new pool is a hit at the entry of a function and one at its return.
         let opened = Hits { entries: hits.pool_allocs, returns: hits.pool_allocs, ..Hits::default() };
-        let [all_s, pools_s] = [hits, opened].map(|hits| meter.spent_ns(hits, hooked.trap) / 1e9);
+        let [all_s, pools_s] = [hits, opened].map(|hits| {
+            // In some runs the thread loses its CPU: that is not what they cost.
+            let most_ns = (hits.entries + hits.returns) as f64 * RUN_NS;
+            let traps_ns = Meter::idle().spent_ns(hits, hooked.trap);
+            meter.spent_ns(hits, hooked.trap).min(traps_ns + most_ns) / 1e9
+        });
         let now = now.as_secs_f64();
         let (then, all_before_s, pools_before_s) = std::mem::replace(&mut self.booked, (now, all_s, pools_s));
         let pools_now_s = pools_s - pools_before_s;
@@ -218,14 +206,15 @@ impl Watch {
             self.pools_seconds += now - then;
         }
         let hot = self.guard.book(now - then, pools_now_s, all_s - all_before_s - pools_now_s);
-        Ok(match hot {
+        match hot {
             Some(Hot::Large) if self.large.take().is_some() => {
                 self.large_stopped = Some(now);
-                true
+                self.guard.forgive();
             }
-            Some(Hot::Pools) => self.pools.take().is_some(),
-            _ => false,
-        })
+            Some(Hot::Pools) => self.pools = None,
+            Some(Hot::Large) | None => {}
+        }
+        Ok(())
     }
 
     /// Reads what the remembered pools hold, and what is mapped.
@@ -290,6 +279,7 @@ impl Watch {
         told::Watch {
             small_growth: growth(small),
             resident_growth: growth(resident),
+            looks: self.trigger.looks(),
             classes: classes.filter(|class| class.blocks_start + class.blocks_end > 0).collect(),
             arenas_start: first.arenas,
             arenas_end: last.arenas,

@@ -13,10 +13,11 @@ const UNEXPLAINED_BYTES: u64 = 16 << 20;
 pub(super) fn write(page: &mut Page, story: &Story, lines: &[Line]) {
     let target = &story.target;
     page.heading(&format!(
-        "Process {} on {} · Python {} · traced for {} ({})",
+        "Process {} on {} · Python {} · {} for {} ({})",
         target.pid,
         target.host,
         target.python,
+        if story.watch.is_some() { "watched" } else { "traced" },
         units::seconds(story.seconds),
         story.ended,
     ));
@@ -87,7 +88,7 @@ pub(super) fn rss(page: &mut Page, story: &Story) {
     let mut rss = format!("{from} → {to} ({sign}{change})");
     let given = story.sites.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_given_bytes));
     let grown = end.saturating_sub(start);
-    if grown >= UNEXPLAINED_BYTES && grown / 2 > given {
+    if grown >= UNEXPLAINED_BYTES && grown / 2 > given && story.watch.is_none() {
         let libc = story.hooks.domains.iter().any(|domain| domain == "libc");
         let advice = if libc { "" } else { "; --domains libc would see what C code allocates" };
         rss.push_str(&format!(

@@ -6,6 +6,8 @@ use crate::report::story::Story;
 use crate::report::units;
 use crate::report::watch::{ClassGrowth, Growth, Watch};
 
+/// Looks at the heap that it takes to tell whether it grows.
+const LOOKS: u64 = 32;
 /// Size classes in the table.
 const CLASSES: usize = 8;
 
@@ -21,7 +23,15 @@ pub(super) fn write(page: &mut Page, story: &Story, watch: &Watch) {
         [grown("small blocks", &watch.small_growth), grown("resident memory", &watch.resident_growth)];
     let grown: Vec<String> = grown.into_iter().flatten().collect();
     if grown.is_empty() {
-        page.row(0, "grows", Ink::Plain, "nothing grew steadily over the last looks (it takes 16 s to tell)");
+        let text = if watch.looks < LOOKS {
+            format!(
+                "too early to tell: that takes {LOOKS} looks at the heap, some 16 s, and there were {}",
+                watch.looks
+            )
+        } else {
+            format!("no: neither small blocks nor resident memory grew steadily over the last {LOOKS} looks")
+        };
+        page.row(0, "grows", Ink::Strong, &text);
     } else {
         page.row(0, "GROWS", Ink::Alarm, &grown.join("; "));
     }
@@ -49,7 +59,10 @@ fn watched(story: &Story, watch: &Watch) -> String {
     let pools = if watch.pools_share > 0.9995 {
         "all the time".to_owned()
     } else {
-        format!("{} of the time (more would cost too much)", units::fraction(watch.pools_share))
+        format!(
+            "{} of the time (more would cost too much): the stacks below are of the pools that were opened then",
+            units::fraction(watch.pools_share)
+        )
     };
     let large = match watch.large_stopped_after_seconds {
         None => "all the time".to_owned(),
@@ -147,6 +160,6 @@ mod tests {
         let text =
             watched(Watch { pools_share: 0.25, large_stopped_after_seconds: Some(1.5), ..Watch::default() });
         assert!(text.contains("new pools 25.0 % of the time") && text.contains("not after 1.5 s"), "{text}");
-        assert!(text.contains("nothing grew steadily") && !text.contains("by size"), "{text}");
+        assert!(text.contains("too early to tell") && !text.contains("by size"), "{text}");
     }
 }

@@ -73,6 +73,11 @@ impl Trigger {
         self.growing
     }
 
+    /// Times that it has looked.
+    pub(super) const fn looks(&self) -> u64 {
+        self.seen
+    }
+
     /// The first census and the last.
     pub(super) fn ends(&self) -> Option<(&Census, &Census)> {
         Some((&self.censuses.first()?.1, &self.censuses.last()?.1))
