@@ -11,7 +11,7 @@ use crate::cli::print;
 use crate::drain::log::ProbeMessages;
 use crate::drain::ring::{Event, Ring};
 use crate::drain::{books, clock};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::heap::history::Histories;
 use crate::heap::snapshot::{Books, Moment};
 use crate::probe::attach::Links;
@@ -79,12 +79,10 @@ pub fn record(plan: &Plan) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
     match plan.engine {
-        Engine::Trace => runtime.block_on(recording(plan)),
+        Engine::Trace | Engine::Watch => runtime.block_on(recording(plan)),
         Engine::Sample { budget, window } => {
             runtime.block_on(sampling::record(plan, sampling::Wish { budget, longest: window }))
         }
-        // Not there yet.
-        Engine::Watch => Err(Error::failed("the watch engine is not there yet")),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::heap::books::SiteFacts;
 use crate::heap::snapshot::{Books, Moment};
 use crate::probe::attach::Links;
 use crate::probe::load::Limits;
-use crate::probe::sites::{self, HookPlan, How, Point, Wish};
+use crate::probe::sites::{self, HookPlan, How, Point, Purpose, Wish};
 use crate::report::watch::{self as told, ClassGrowth};
 use crate::session::hooked::Hooked;
 use crate::session::meter::Meter;
@@ -77,7 +77,14 @@ fn group(point: &Point) -> Option<Group> {
 /// Plans the slow paths, loads the probes and puts the traps in; nothing counts yet.
 pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<(Hooked, Watch)> {
     // Not the functions that serve the domains now, tracemalloc's for example: each allocation passes those.
-    let wish = Wish { live: None, domains: &DOMAINS[..3], ints: false, libc: None, how: How::Sites };
+    let wish = Wish {
+        live: None,
+        domains: &DOMAINS[..3],
+        ints: false,
+        libc: None,
+        how: How::Sites,
+        purpose: Purpose::Trace,
+    };
     let mut hooks = sites::plan(&subject.python, &wish)?;
     // Without the fast paths the functions themselves were planned, which are no slow paths.
     let known = hooks.counts.allocs > 0;
@@ -115,7 +122,7 @@ pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<(Hooked, Watch)> {
 
 fn attach(hooked: &mut Hooked, subject: &Subject, wanted: Group) -> Result<Links> {
     let Hooked { method, probes, hooks, .. } = hooked;
-    method.attach_some(probes, &hooks.points, |point| group(point) == Some(wanted), subject.process.pid())
+    method.attach_some(probes, &hooks.points, subject.process.pid(), |point| group(point) == Some(wanted))
 }
 
 /// What is watched, and what is known by now.
