@@ -20,6 +20,10 @@ use crate::{fast, free, gate, object, resize};
 
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const ONLY_NEW: u64 = 1;
+/// `BPF_ANY` of the same.
+const OLD_OR_NEW: u64 = 0;
+/// What the kernel refuses is one of the 4095 highest numbers (include/linux/err.h, `MAX_ERRNO`); `MAP_FAILED` is the highest.
+const FIRST_ERROR: u64 = -4095i64 as u64;
 /// `-EEXIST`, `-E2BIG`.
 const EEXIST: i32 = -17;
 const E2BIG: i32 = -7;
@@ -41,7 +45,13 @@ pub fn end(thread: &mut Thread, hit: &Hit<'_>, config: &TraceConfig, result: u64
             // No loss: the fast path turns to the raw allocator now.
             return None;
         }
+        if config.work & work::POOLS != 0 {
+            thread.size_bytes = Block::pool_size(fast::class_bytes(address, config));
+            return Some(fast::pool_of(address, config));
+        }
         thread.size_bytes = fast::new_pool_bytes(thread.size_bytes, address, config);
+    } else if thread.domain == Domain::Map as u8 && address >= FIRST_ERROR {
+        address = 0;
     }
     if address == 0 {
         lose(Loss::FailedAlloc);
@@ -61,6 +71,9 @@ pub fn born(
     thread.int_site = site;
     thread.block =
         Block { site, birth_ns: now_ns(), size_and_domain: Block::pack(thread.size_bytes, thread.domain) };
+    if thread.block.pool_class_bytes().is_some() {
+        return opened(thread, address);
+    }
     if config.work & work::BLOCKS != 0
         && let Err(cause) = BLOCKS.insert(address, &thread.block, ONLY_NEW)
         && !reborn(thread, address, cause)
@@ -101,6 +114,14 @@ pub fn log(thread: &mut Thread, site: u64) {
     });
 }
 
+/// Remembers a pool. One that was opened again, which is no loss, has a new owner.
+#[inline(always)]
+fn opened(thread: &Thread, address: u64) {
+    if let Err(cause) = BLOCKS.insert(address, &thread.block, OLD_OR_NEW) {
+        lose(if cause == E2BIG { Loss::BlockMapFull } else { Loss::BlockMapMemory });
+    }
+}
+
 /// Deals with a refused insert. `true` if the block is in the map after all: its address had a tenant whose free went unseen, which is counted and closed.
 #[inline(always)]
 fn reborn(thread: &mut Thread, address: u64, cause: i32) -> bool {
@@ -108,7 +129,10 @@ fn reborn(thread: &mut Thread, address: u64, cause: i32) -> bool {
         lose(if cause == E2BIG { Loss::BlockMapFull } else { Loss::BlockMapMemory });
         return false;
     }
-    lose(Loss::AddressReborn);
+    // Parts of mappings come and go unseen.
+    if thread.domain != Domain::Map as u8 {
+        lose(Loss::AddressReborn);
+    }
     free::take(address, |old| free::account(old));
     BLOCKS.insert(address, &thread.block, 0).is_ok()
 }

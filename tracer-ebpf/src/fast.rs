@@ -152,10 +152,16 @@ pub fn block_around(address: u64, before: u64, config: &TraceConfig) -> Option<P
         .then_some(PoolBlock { address: address.wrapping_sub(behind), size_bytes })
 }
 
+/// The pool of a block.
+#[inline(always)]
+pub fn pool_of(block: u64, config: &TraceConfig) -> u64 {
+    block & !(u64::from(config.pool_bytes).wrapping_sub(1))
+}
+
 /// The bytes of each block in the pool of a block.
 #[inline(always)]
 pub fn class_bytes(block: u64, config: &TraceConfig) -> u64 {
-    let pool = block & !(u64::from(config.pool_bytes).wrapping_sub(1));
+    let pool = pool_of(block, config);
     // The word before is half of another field; a word is what can be read.
     let word = HitMemory.word(pool.wrapping_add(SZIDX - 4)).unwrap_or(0);
     ((word >> 32) + 1) * CLASS_BYTES

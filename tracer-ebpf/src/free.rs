@@ -2,6 +2,7 @@
 
 use tracer_common::block::Block;
 use tracer_common::config::TraceConfig;
+use tracer_common::domain::Domain;
 use tracer_common::loss::Loss;
 use tracer_common::site::lifetime_bucket;
 
@@ -26,8 +27,9 @@ pub fn free(hit: &Hit<'_>, config: &TraceConfig, address: u64) {
     }
     code::freed(address, config);
     let known = take(address, account);
-    let innermost = hit.domain.rank() == 2;
-    if known && innermost {
+    let innermost = hit.domain.rank() >= Domain::Libc.rank();
+    // What is unmapped may be a part of what was mapped, or older than the trace: the loader looks at what is left.
+    if (known && innermost) || hit.domain.rank() == Domain::Map.rank() {
         return;
     }
     let Some(thread) = inflight::thread(hit) else { return };

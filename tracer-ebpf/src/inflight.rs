@@ -5,6 +5,7 @@
 //! else means that the call in flight never returned.
 
 use tracer_common::block::Block;
+use tracer_common::domain::Domain;
 use tracer_common::event::StackRecord;
 use tracer_common::hook::Role;
 use tracer_common::loss::Loss;
@@ -141,6 +142,10 @@ fn give_up(thread: &mut Thread) {
 /// Remembers an allocating call, unless it is nested.
 #[inline(always)]
 pub fn begin(hit: &Hit<'_>, size_bytes: u64, old: u64) {
+    // `sbrk` asks, or gives back.
+    if hit.hook.domain == Domain::Map as u8 && size_bytes as i64 <= 0 {
+        return;
+    }
     if let Some(thread) = thread(hit)
         && claim(thread, hit)
     {

@@ -32,7 +32,7 @@ use births::BirthCounts;
 use complete::Completeness;
 use facts::{Counts, Facts};
 use spot::{Spot, first_emulated};
-use table::{FUNCTIONS, Function};
+use table::{FUNCTIONS, Function, MAPPERS};
 
 /// The most that is decoded of one function, in bytes.
 const FUNCTION_LIMIT: u64 = 16 << 10;
@@ -191,6 +191,23 @@ pub fn plan(python: &Python, wish: &Wish<'_>) -> Result<HookPlan> {
     }
     let Planner { points, slow_calls, births, .. } = planner;
     Ok(HookPlan { points, completeness, counts, births, slow_calls, table })
+}
+
+/// Plans the traps on the functions by which a C library gets memory from the kernel, as far as they have symbols and can be decoded.
+#[must_use]
+pub fn mappers(image: &Image) -> Vec<Point> {
+    let mut planner = Planner::default();
+    let place = Place { image, tstate_slot: None };
+    for function in MAPPERS {
+        let symbol = image.elf.symbol(function.symbol);
+        let code = symbol.and_then(|symbol| Some((symbol, image.elf.code(symbol, FUNCTION_LIMIT)?)));
+        if let Some((symbol, code)) = code
+            && let Some(spot) = first_emulated(code, symbol.address, function.arguments)
+        {
+            planner.add_function(&place, function, symbol, &spot);
+        }
+    }
+    planner.points
 }
 
 /// Hooks the fast paths; or nothing, where the functions serve the wish better: if only some of the domains that share their code are wanted, and the

@@ -70,6 +70,11 @@ impl Hooked {
             .next("frees that pass unseen invent leaks; trace what can be seen with --incomplete"));
         }
         price::check(plan, subject, &hooks)?;
+        Self::load_hooks(plan, subject, hooks)
+    }
+
+    /// The same for hooks that are planned already.
+    pub(super) fn load_hooks(plan: &Plan, subject: &Subject, hooks: HookPlan) -> Result<Self> {
         let mut code = if plan.native == Mode::Off { None } else { Some(Code::read(subject)?) };
         let rows = code.as_mut().map_or(0, Code::room_for_rows);
         let mut probes = Probes::load(Limits { rows, ..plan.limits }, plan.probe_log)?;

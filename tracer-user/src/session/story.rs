@@ -7,7 +7,7 @@ use tracer_common::loss::Loss;
 use tracer_common::native::Mode;
 use tracer_common::site::OTHER_SITES;
 
-use crate::cli::plan::Plan;
+use crate::cli::plan::{Engine, Plan};
 use crate::heap;
 use crate::heap::balance::Verdict;
 use crate::heap::books::{self, IntFacts, Older, SiteFacts};
@@ -16,13 +16,14 @@ use crate::heap::sample::Errors;
 use crate::heap::snapshot::Books;
 use crate::report::story::{
     Cost, Hooks, IntValue, Ints, LossCount, Sampling, Site, SiteErrors, Story, SumErrors, Target, Totals,
-    TypeCount, Unsupported, Unwind,
+    TypeCount, Unsupported, Unwind, Watch,
 };
 use crate::report::units;
 use crate::session::check::Check;
 use crate::session::code::Code;
 use crate::session::names::{NamedStack, StackNames};
 use crate::session::subject::Subject;
+use crate::session::watch;
 use crate::session::{Armed, Closed};
 use crate::symbol::object::TypeNames;
 use crate::target::memory::Memory;
@@ -130,6 +131,7 @@ pub(super) struct Ledger {
     pub(super) totals: Totals,
     pub(super) losses: Vec<LossCount>,
     pub(super) sampling: Option<Sampling>,
+    pub(super) watch: Option<Watch>,
 }
 
 /// What the trace engine has to tell.
@@ -139,6 +141,7 @@ pub(super) fn ledger(frame: &Frame<'_>, books: &Books, facts: &[SiteFacts], type
         totals: totals(books, facts, &frame.armed, &frame.closed),
         losses: losses(&books.losses, frame.names.gone, types_unread),
         sampling: None,
+        watch: None,
     }
 }
 
@@ -169,6 +172,7 @@ pub(super) fn tell(
         unwind: frame.code.map(|code| unwind(frame.plan, code)),
         cost: frame.cost.clone(),
         sampling: ledger.sampling,
+        watch: ledger.watch,
         totals: ledger.totals,
         notes: notes(frame),
         losses: ledger.losses,
@@ -181,6 +185,8 @@ fn told(frame: &Frame<'_>) -> Hooks {
     let Frame { plan, hooks, check, times_ms, .. } = frame;
     let verdict = check.verdict();
     let sentence = verdict.as_ref().map(|verdict| format!("; {}", verdict.sentence(units::count)));
+    let watches = plan.engine == Engine::Watch;
+    let domains = if watches { &watch::DOMAINS[..] } else { &plan.domains[..] };
     let checked = match verdict {
         Some(Verdict::Agrees(_)) => Some(true),
         Some(Verdict::Disagrees(_)) => Some(false),
@@ -189,7 +195,7 @@ fn told(frame: &Frame<'_>) -> Hooks {
     Hooks {
         complete: hooks.completeness.complete && checked != Some(false),
         points: hooks.points.len() as u32,
-        domains: plan.domains.iter().map(|domain| domain.name().to_owned()).collect(),
+        domains: domains.iter().map(|domain| domain.name().to_owned()).collect(),
         reason: format!("{}{}", hooks.completeness.reason, sentence.unwrap_or_default()),
         allocation_sites: hooks.counts.allocs,
         free_sites: hooks.counts.frees,

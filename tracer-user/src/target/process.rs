@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -177,6 +178,14 @@ impl Process {
     /// [`Kind::Target`] when it has ended, [`Kind::Privilege`] when its maps may not be read.
     pub fn mappings(&self) -> Result<Vec<Mapping>> {
         self.maps().map(|text| maps::executable(&text))
+    }
+
+    /// The addresses that it may read or write, ascending.
+    ///
+    /// # Errors
+    /// As [`Self::mappings`].
+    pub fn accessible(&self) -> Result<Vec<Range<u64>>> {
+        self.maps().map(|text| maps::accessible(&text))
     }
 
     /// Its private writable mappings, in the order of their addresses; never none.

@@ -25,6 +25,9 @@ const FOLDED: usize = 3;
 /// What points at the leaking line; as wide as [`INDENT`].
 const ARROW: &str = "==> ";
 
+/// In the place of a verdict's meaning, where only slow paths were watched.
+const WATCHED: &str = "what pools opened here, large blocks and mappings hold; no verdict";
+
 /// A verdict's word, its ink and what it means.
 pub(super) const fn judged(verdict: Verdict) -> (&'static str, Ink, &'static str) {
     match verdict {
@@ -46,6 +49,7 @@ pub(super) fn write<'a>(
 ) {
     let all_live_bytes = story.totals.live_bytes;
     let (word, ink, why) = judged(site.verdict);
+    let watched = story.watch.is_some();
     let (bytes, blocks) = (units::bytes(site.live_bytes), units::plural(site.live_blocks, "block"));
     let live = if site.live_blocks == 0 {
         "nothing live; only calls of PyLong_FromLong".to_owned()
@@ -58,7 +62,11 @@ pub(super) fn write<'a>(
             INDENT,
             "growth",
             Ink::Plain,
-            &format!("{}: {why}", units::rate(site.growth_bytes_per_second)),
+            &format!(
+                "{}: {}",
+                units::rate(site.growth_bytes_per_second),
+                if watched { WATCHED } else { why }
+            ),
         );
     }
     if let Some(sizes) = &site.sizes {
@@ -67,7 +75,8 @@ pub(super) fn write<'a>(
     if !site.types.is_empty() {
         page.row(INDENT, "types", Ink::Plain, &types(&site.types, site.live_blocks));
     }
-    if site.allocated_blocks > 0 {
+    // Small blocks that were freed again were not seen.
+    if site.allocated_blocks > 0 && !watched {
         page.row(INDENT, "freed", Ink::Plain, &freed(site));
     }
     if let Some(name) = handed_on(site) {

@@ -45,6 +45,7 @@ impl Sampling<'_> {
             totals: totals(sums, errors, &armed, &closed, self.last_rss_bytes),
             losses: story::losses(&losses, names.gone, types_unread),
             sampling: Some(told),
+            watch: None,
         };
         let Hooked { hooks, code, .. } = hooked;
         let frame = Frame {

@@ -1,5 +1,6 @@
 //! One pool of CPython's small-block allocator: what its header says, and whether it can be the header of a pool at all.
 
+use super::{CLASSES, Class};
 use crate::target::layout::Pools;
 use crate::target::memory::Bytes;
 
@@ -57,6 +58,8 @@ pub(super) struct Tally {
     pub(super) blocks: u64,
     /// Bytes of these, as the size classes round them.
     pub(super) bytes: u64,
+    /// The same by size class.
+    pub(super) classes: [Class; CLASSES],
 }
 
 impl Tally {
@@ -73,6 +76,11 @@ impl Tally {
                 self.pools += 1;
                 self.blocks += u64::from(pool.blocks);
                 self.bytes += u64::from(pool.blocks) * pool.block_size;
+                let class = (pool.block_size / layout.alignment.max(1)).saturating_sub(1);
+                if let Some(class) = usize::try_from(class).ok().and_then(|at| self.classes.get_mut(at)) {
+                    class.pools += 1;
+                    class.blocks += u64::from(pool.blocks);
+                }
             }
         }
     }
