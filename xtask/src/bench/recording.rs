@@ -54,7 +54,7 @@ impl Recorder {
         command.args(["record", "-p", &pid.to_string(), "-d", &seconds.to_string(), "--force", "-o"]);
         command.args([report.as_os_str()]).args(&self.args).args(more.iter().map(OsStr::new));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = run::dying_with_us(&mut command).spawn();
+        let child = run::preferred(&mut command);
         let mut child = Guarded(child.with_context(|| format!("cannot start {}", self.binary.display()))?);
         let stderr = run::lines_of(child.0.stderr.take().context("unshed has no stderr")?);
         let pid = child.0.id();

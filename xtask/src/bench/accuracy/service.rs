@@ -54,7 +54,7 @@ impl Service {
             &world.requests.to_string(),
         ]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let child = run::dying_with_us(&mut command).spawn();
+        let child = run::preferred(&mut command);
         let mut child = Guarded(child.context("cannot start the service")?);
         let pipes = child.0.stdin.take().zip(child.0.stdout.take());
         let (orders, stdout) = pipes.context("the service has no pipes")?;

@@ -87,7 +87,7 @@ impl Load {
         if let Some(packages) = packages {
             command.arg(packages.join(PROGRAMS)).env("PYTHONPATH", packages);
         }
-        let child = run::dying_with_us(&mut command).spawn();
+        let child = run::preferred(&mut command);
         let mut child = Guarded(child.with_context(|| format!("cannot start {}", script.display()))?);
         let pipes = child.0.stdin.take().zip(child.0.stdout.take());
         let (orders, stdout) = pipes.context("it has no pipes")?;
