@@ -5,7 +5,7 @@
 //! made of *old* survivors only: what was born long enough ago and lives. Churn, sessions and caches with a turnover are young or dead.
 //!
 //! What is not right on average: (1) a candidate that dies between the end of its window and its first look, and whose address another object has taken by then, is taken for that object; so the first
-//! look must come at once. How much that may be is estimated and added to the errors ([`mistaken`]). (2) A cache that turns over more slowly than the observed time looks like a leak, because nobody saw the birth of what it drops. (3) The bytes of a part
+//! look must come at once. How much that may be is estimated and added to the errors (module `mistaken`). (2) A cache that turns over more slowly than the observed time looks like a leak, because nobody saw the birth of what it drops. (3) The bytes of a part
 //! that an object owns count as allocated at the line that allocated them, and, as long as the object lives, at the object's line too; as live only there.
 
 use std::collections::{BTreeMap, HashMap};

@@ -231,9 +231,9 @@ impl Figures {
                 survivors += 1;
                 old.add(one, bytes);
                 if one.born_s <= times.middle_s {
-                    early.add(one, one.weight)
+                    early.add(one, one.weight);
                 } else {
-                    late.add(one, one.weight)
+                    late.add(one, one.weight);
                 }
             }
         }
