@@ -76,6 +76,7 @@ impl FromStr for Sort {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heap::sample::Sampled;
     use crate::heap::verdict::Verdict;
 
     fn site(id: u64, live_bytes: u64, live_blocks: u64, growth: f64, verdict: Verdict) -> SiteFacts {
@@ -107,6 +108,23 @@ mod tests {
         assert_eq!(order(Sort::Bytes), [3, 1, 2, 4, 5]);
         assert_eq!(order(Sort::Blocks), [2, 4, 5, 3, 1]);
         assert_eq!(order(Sort::Growth), [2, 4, 5, 1, 3]);
+    }
+
+    #[test]
+    fn sampled_sites_stand_in_the_order_of_the_growth_that_is_sure() {
+        let sampled = |id: u64, live_bytes: u64, growth_at_least: f64, verdict: Verdict| SiteFacts {
+            sampled: Some(Sampled { growth_at_least, ..Sampled::default() }),
+            ..site(id, live_bytes, 10, 100.0, verdict)
+        };
+        let mut sites = [
+            sampled(1, 1 << 30, 0.0, Verdict::Unknown),
+            sampled(2, 1000, 20.0, Verdict::Leak),
+            sampled(3, 5000, 1000.0, Verdict::Cache),
+            sampled(4, 1000, 50.0, Verdict::Leak),
+            sampled(5, 1 << 20, 0.0, Verdict::Unknown),
+        ];
+        Sort::Worst.sort(&mut sites);
+        assert_eq!(sites.map(|site| site.id), [4, 2, 3, 1, 5]);
     }
 
     #[test]

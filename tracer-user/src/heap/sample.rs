@@ -5,7 +5,7 @@
 //! made of *old* survivors only: what was born long enough ago and lives. Churn, sessions and caches with a turnover are young or dead.
 //!
 //! What is not right on average: (1) a candidate that dies between the end of its window and its first look, and whose address another object has taken by then, is taken for that object; so the first
-//! look must come at once. (2) A cache that turns over more slowly than the observed time looks like a leak, because nobody saw the birth of what it drops. (3) The bytes of a part
+//! look must come at once. How much that may be is estimated and added to the errors (module `mistaken`). (2) A cache that turns over more slowly than the observed time looks like a leak, because nobody saw the birth of what it drops. (3) The bytes of a part
 //! that an object owns count as allocated at the line that allocated them, and, as long as the object lives, at the object's line too; as live only there.
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +16,7 @@ use tracer_common::site::OTHER_SITES;
 use candidate::{Candidate, Pool, next_age_s};
 use ledger::{FIRST_PIECE_S, Ledger, Moment, PIECES};
 use limits::{Drawn, Sums};
+use mistaken::{ByClass, class};
 use random::Random;
 
 mod candidate;
@@ -23,6 +24,7 @@ mod facts;
 mod judge;
 mod ledger;
 mod limits;
+mod mistaken;
 mod random;
 mod window;
 
@@ -103,6 +105,8 @@ pub struct Sampler {
     sites: BTreeMap<u64, Ledger>,
     all_blocks: Sums,
     all_bytes: Sums,
+    /// Births by class of size, in blocks.
+    classes: ByClass,
     /// Start of a window, and the time that it and all before stand for; rising.
     clock: Vec<(f64, Drawn)>,
     drawn: Drawn,
@@ -134,6 +138,7 @@ impl Sampler {
             sites: BTreeMap::new(),
             all_blocks: Sums::default(),
             all_bytes: Sums::default(),
+            classes: ByClass::new(),
             clock: Vec::new(),
             drawn: Drawn::default(),
             stride: 1,
@@ -169,7 +174,8 @@ impl Sampler {
             sums.0 += 1;
             sums.1 += birth.size_bytes as f64;
             all_bytes += birth.size_bytes as f64;
-            self.end_of_window(site, birth, weight, drawn_s, window.own_share());
+            *self.classes.entry(class(birth.size_bytes)).or_default() += weight;
+            self.end_of_window(site, birth, weight, drawn_s, window);
         }
         for (site, (births, bytes)) in by_site {
             if let Some(ledger) = self.sites.get_mut(&site) {
@@ -208,18 +214,18 @@ impl Sampler {
     }
 
     /// Enters what a window says of one birth: that it was churn, or that it lived on.
-    fn end_of_window(&mut self, site: u64, birth: &Birth, weight: f64, drawn_s: f64, own_share: f64) {
-        if let Some(died_s) = birth.died_s {
-            if let Some(ledger) = self.sites.get_mut(&site) {
-                // The window's own hits have stretched this life.
-                ledger.churned(weight, (died_s - birth.at_s).max(0.0) * own_share);
-            }
-            return;
-        }
-        self.counts.candidates += 1;
+    fn end_of_window(&mut self, site: u64, birth: &Birth, weight: f64, drawn_s: f64, window: &Window) {
+        let closed_s = window.closed_s().max(birth.at_s);
+        // The window's own hits have stretched this life.
+        let lifetime_s = (birth.died_s.unwrap_or(closed_s) - birth.at_s).max(0.0) * window.own_share();
         if let Some(ledger) = self.sites.get_mut(&site) {
+            ledger.mistakable.watched(weight, lifetime_s, birth.died_s.is_some());
+            if birth.died_s.is_some() {
+                return ledger.churned(weight, lifetime_s);
+            }
             ledger.outlived += 1;
         }
+        self.counts.candidates += 1;
         self.pool.insert(Candidate {
             site,
             address: birth.address,
@@ -231,7 +237,7 @@ impl Sampler {
             weight,
             identity: None,
             owned_bytes: 0,
-            seen_s: birth.at_s,
+            seen_s: closed_s,
             due_s: 0.0,
         });
     }
@@ -317,6 +323,10 @@ impl Sampler {
                 if let Some(ledger) = self.sites.get_mut(&candidate.site) {
                     let age = |at_s: f64| at_s - candidate.born_s;
                     ledger.watched(candidate.weight, age(candidate.seen_s), age(now_s));
+                    if candidate.identity.is_none() {
+                        let bytes = candidate.weight * (candidate.size_bytes as f64 + owned_bytes as f64);
+                        ledger.mistakable.looked(candidate.size_bytes, bytes, now_s - candidate.seen_s);
+                    }
                 }
                 self.pool.change(id.0, |candidate| {
                     candidate.identity = Some(identity);

@@ -4,6 +4,7 @@ use super::candidate::Candidate;
 use super::judge::{Evidence, Half};
 use super::ledger::Ledger;
 use super::limits::{Drawn, Estimate, Sums, estimate};
+use super::mistaken::{ByClass, class};
 use super::{Sampler, sound_s};
 use crate::heap::books::{self, SiteFacts};
 use crate::heap::given::given_bytes;
@@ -102,8 +103,9 @@ impl Sampler {
     #[must_use]
     pub fn facts(&self, now_s: f64) -> Vec<SiteFacts> {
         let times = self.times(sound_s(now_s));
+        let stays = old_by_class(self.pool.iter().map(|(_, candidate)| candidate), &times);
         let mut sites: Vec<SiteFacts> =
-            self.sites.iter().map(|(&id, ledger)| self.site(id, ledger, &times)).collect();
+            self.sites.iter().map(|(&id, ledger)| self.site(id, ledger, &times, &stays)).collect();
         Sort::Worst.sort(&mut sites);
         sites
     }
@@ -143,9 +145,12 @@ impl Sampler {
         }
     }
 
-    fn site(&self, id: u64, ledger: &Ledger, times: &Times) -> SiteFacts {
+    fn site(&self, id: u64, ledger: &Ledger, times: &Times, stays: &ByClass) -> SiteFacts {
         let living: Vec<&Candidate> = self.pool.of(id).collect();
-        let figures = Figures::of(&Births::of(ledger, &self.all_blocks), living.iter().copied(), times);
+        let mut figures = Figures::of(&Births::of(ledger, &self.all_blocks), living.iter().copied(), times);
+        let mistaken = self.mistaken(ledger, stays, &old_by_class(living.iter().copied(), times), times);
+        figures.growth.at_least = (figures.growth.at_least - mistaken).max(0.0);
+        figures.growth.error += mistaken;
         let sums = figures.sums();
         let verdict = if id == OTHER_SITES {
             Verdict::Unknown
@@ -183,6 +188,17 @@ impl Sampler {
         }
     }
 
+    /// Growth of a site, in bytes per second, that is to be expected of blocks that took the place of its own.
+    fn mistaken(&self, ledger: &Ledger, old: &ByClass, own: &ByClass, times: &Times) -> f64 {
+        let of = |sums: &ByClass, class: u8| sums.get(&class).copied().unwrap_or(0.0);
+        let stays = |class: u8| {
+            let births = of(&self.classes, class) * times.bar_s / times.now_s;
+            if births > 0.0 { (of(old, class) - of(own, class)) / births } else { 0.0 }
+        };
+        let growth = ledger.mistakable.expected(stays) * times.all.scale(times.now_s) / times.now_s;
+        if growth.is_finite() { growth.max(0.0) } else { 0.0 }
+    }
+
     fn evidence(&self, ledger: &Ledger, figures: &Figures, times: &Times) -> Evidence {
         let old_s = times.now_s - times.bar_s;
         let (hazard, deaths) = ledger.hazard(old_s / 2.0);
@@ -215,9 +231,9 @@ impl Figures {
                 survivors += 1;
                 old.add(one, bytes);
                 if one.born_s <= times.middle_s {
-                    early.add(one, one.weight)
+                    early.add(one, one.weight);
                 } else {
-                    late.add(one, one.weight)
+                    late.add(one, one.weight);
                 }
             }
         }
@@ -296,6 +312,15 @@ impl ByWindow {
         self.done.add(self.value, self.drawn_s);
         self.done
     }
+}
+
+/// Blocks that are old and live, by class.
+fn old_by_class<'a>(living: impl Iterator<Item = &'a Candidate>, times: &Times) -> ByClass {
+    let mut old = ByClass::new();
+    for one in living.filter(|one| one.born_s <= times.bar_s) {
+        *old.entry(class(one.size_bytes)).or_default() += one.weight;
+    }
+    old
 }
 
 /// Bytes that the allocator gives for a candidate, and those of its parts.

@@ -5,6 +5,7 @@ use tracer_common::limits::LIFETIME_BUCKETS;
 use tracer_common::site::lifetime_bucket;
 
 use super::limits::Sums;
+use super::mistaken::Mistakable;
 
 /// Pieces of the observed time.
 pub(super) const PIECES: usize = 16;
@@ -30,6 +31,7 @@ pub(super) struct Ledger {
     /// Births in each piece of the time.
     course: [f32; PIECES],
     risks: [Risk; AGES_S.len()],
+    pub(super) mistakable: Mistakable,
 }
 
 /// What was seen of blocks of a certain age.
@@ -65,6 +67,7 @@ impl Ledger {
             lifetimes: Box::new([0.0; LIFETIME_BUCKETS]),
             course: [0.0; PIECES],
             risks: [Risk::default(); AGES_S.len()],
+            mistakable: Mistakable::default(),
         }
     }
 

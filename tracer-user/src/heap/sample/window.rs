@@ -72,6 +72,12 @@ impl Window {
         if self.own_s.is_finite() { self.own_s.clamp(0.0, self.length_s.max(0.0)) } else { 0.0 }
     }
 
+    /// When the gate was shut.
+    pub(super) fn closed_s(&self) -> f64 {
+        let closed_s = self.opened_s + self.own_s() + self.cost_s;
+        if closed_s.is_finite() { closed_s.clamp(0.0, 1e9) } else { 0.0 }
+    }
+
     /// How much faster the target's own time runs than the clock in the window, 0 to 1: ages of what died in it are told in own time.
     pub(super) fn own_share(&self) -> f64 {
         let own_s = self.own_s();
