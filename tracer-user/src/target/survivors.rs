@@ -17,7 +17,7 @@
 //!
 //! **Bounds.** A look reads at most [`HEAD`] + 72 bytes of each block (its head, the headers of its chunk, one further place), 48 bytes of each distinct pool, three times its 16 KiB where a block may be on its free list,
 //! 300 bytes of each word that may be a type and a type's name. Sizes and counts in the target's memory bound nothing. A block is alive, dead or unread; a target that writes meanwhile can make a free block seem alive for
-//! this one look, or a pool unread, but not a living object dead.
+//! this one look, or a pool unread; a living object seems dead only if, by chance, its first words are those of a free block of its very pool or chunk.
 //!
 //! Without glibc's `malloc` (musl, jemalloc, tcmalloc) large blocks have no books that are read here: they are alive as long as they can be read, and only identity tells when they were replaced.
 

@@ -116,3 +116,32 @@ fn what_is_seen_is_what_the_program_knows() {
         assert!(survivors.look(&blocks).iter().all(|look| *look == Look::Unread), "an ended process");
     }
 }
+
+/// Three objects that stay and one that dies; all in chunks of `malloc`.
+const WITHOUT_POOLS: &str = "
+a, t, d, b = float('1.5'), tuple([1, 2, 3]), {'a': 1}, bytes([7]) * 200
+print(id(a), 24, id(t) - 16, 64, id(d) - 16, 64, id(b), 233)
+input()
+del b
+print('DONE')
+input()
+";
+
+#[test]
+fn without_pools_blocks_are_chunks() {
+    for python in interpreters() {
+        let mut script = Script::start(&python, WITHOUT_POOLS, &[("PYTHONMALLOC", "malloc")]);
+        let numbers = script.numbers();
+        let blocks: Vec<Block> =
+            numbers.chunks(2).map(|pair| (pair[0], pair[1], Some(Domain::Object))).collect();
+        let process = Process::open(script.pid()).unwrap();
+        let mut survivors = Survivors::new(&process, &Python::find(&process).unwrap()).unwrap();
+        let first = survivors.look(&blocks);
+        assert!(first.iter().all(|look| matches!(look, Look::Alive { .. })), "{first:?}");
+        script.go_on();
+        assert_eq!(script.line(), "DONE");
+        let second = survivors.look(&blocks);
+        assert_eq!((first.len(), &second[..3]), (4, &first[..3]));
+        assert_eq!(second[3], Look::Dead, "in the cache of `malloc`");
+    }
+}
