@@ -172,9 +172,11 @@ impl Governor {
 
     fn adapt(&mut self) {
         let interval_s = self.interval_s();
-        if interval_s > SELDOM_S && self.length_s > SHORTEST_S {
+        // Where our own time sets the pace, that is for opening and closing, and a longer window shows more for it.
+        let is_ours = self.own.per_window.value > self.target.per_window.value;
+        if !is_ours && interval_s > SELDOM_S && self.length_s > SHORTEST_S {
             self.length_s = (self.length_s / 2.0).max(SHORTEST_S);
-        } else if interval_s < SELDOM_S / 2.0 && self.length_s < self.longest_s {
+        } else if (is_ours || interval_s < SELDOM_S / 2.0) && self.length_s < self.longest_s {
             self.length_s = (self.length_s * 2.0).min(self.longest_s);
         } else {
             return;

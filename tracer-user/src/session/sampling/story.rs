@@ -24,7 +24,7 @@ impl Sampling<'_> {
         armed: Armed,
         closed: Closed,
     ) -> Result<Story> {
-        self.read_ring(subject, &mut hooked, None)?;
+        self.read_ring(subject, &mut hooked)?;
         // What an ending interpreter has given back by now says nothing about leaks.
         if !matches!(closed.ended, Ended::Finalizing | Ended::Exec | Ended::Gone) {
             self.look_at_all(subject, closed.seconds);

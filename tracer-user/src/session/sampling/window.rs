@@ -17,11 +17,11 @@ use crate::session::sampling::Sampling;
 use crate::session::subject::Subject;
 use crate::session::{Armed, Ended};
 
-/// The part of the shortest window over which the cost rate at its start is measured.
-const EARLY: f64 = 0.1;
+/// The part of the shortest window over which the cost rate at its start is measured: 5 µs, in which the densest code has some hundred hits.
+const EARLY: f64 = 0.025;
 
-/// Records of the ring that are read between two looks at what the kernel asks.
-const BATCH: usize = 4096;
+/// How often it is looked whether code was mapped, at least.
+const REFRESH: Duration = Duration::from_secs(2);
 
 impl Sampling<'_> {
     /// Opens a window, and closes it; the target's end, if that is what it saw.
@@ -55,12 +55,13 @@ impl Sampling<'_> {
         self.detacher.take(links);
         let traps_in_s = attached.elapsed().as_secs_f64();
         self.expenses.attached((attached - begin).as_secs_f64());
-        let mut happened = Vec::new();
         let opened = Opened { ns: gate.opened_ns, seconds: opened_s };
-        let ended = self.read_ring(subject, hooked, Some((&mut happened, opened)))?;
+        let (happened, others) = self.log(opened);
         let window = self.seen(&gate, terms, opened_s);
         self.sampler.window(&window, &happened);
+        // What dies before it is looked at for the first time cannot be told from what takes its place: names can wait.
         self.look(subject, armed.instant.elapsed().as_secs_f64());
+        let ended = self.take(subject, hooked, others)?;
         let shut = books::hits(&mut hooked.probes)?.shut.saturating_sub(shut_before);
         self.pay(&gate, hooked, begin, shut, traps_in_s);
         Ok(ended)
@@ -102,40 +103,50 @@ impl Sampling<'_> {
         self.governor.account(Spent { target_s, own_s, dead_s, passed_s });
     }
 
-    /// Reads what the ring holds: names at once, what happened in a window, and the target's own milestones.
-    pub(super) fn read_ring(
-        &mut self,
-        subject: &Subject,
-        hooked: &mut Hooked,
-        mut log: Option<(&mut Vec<Happened>, Opened)>,
-    ) -> Result<Option<Ended>> {
+    /// What the ring holds: what happened in the window, and all else.
+    fn log(&mut self, opened: Opened) -> (Vec<Happened>, Vec<Event>) {
+        let (mut happened, mut others) = (Vec::new(), Vec::new());
+        self.ring.drain_all(|event| match event {
+            Event::Born(happening) | Event::Died(happening) => happened.extend(told(&happening, opened)),
+            other => others.push(other),
+        });
+        self.expenses.births +=
+            happened.iter().filter(|event| matches!(event, Happened::Born { .. })).count() as u64;
+        (happened, others)
+    }
+
+    /// Reads what the ring holds between windows; what happened in one that is over is dropped.
+    pub(super) fn read_ring(&mut self, subject: &Subject, hooked: &mut Hooked) -> Result<Option<Ended>> {
+        let mut events = Vec::new();
+        self.ring.drain_all(|event| events.push(event));
+        self.take(subject, hooked, events)
+    }
+
+    /// Takes up names and the target's own milestones.
+    fn take(&mut self, subject: &Subject, hooked: &mut Hooked, events: Vec<Event>) -> Result<Option<Ended>> {
         let mut ended = None;
         let Hooked { probes, code, .. } = hooked;
-        loop {
-            if let Some(code) = code.as_mut() {
-                code.answer(subject, probes)?;
+        if let Some(code) = code.as_mut() {
+            code.answer(subject, probes)?;
+            if self.refreshed.elapsed() >= REFRESH
+                || events.iter().any(|event| matches!(event, Event::Stack { .. }))
+            {
+                self.refreshed = Instant::now();
                 code.refresh_if_old(subject, probes)?;
             }
-            let (names, expenses) = (&mut self.names, &mut self.expenses);
-            let more = self.ring.drain(BATCH, |event| match event {
+        }
+        for event in events {
+            match event {
                 Event::Native { site, end, frames } => {
-                    names.learn_native(site, end, frames, |address| code.as_ref()?.place(address));
+                    self.names.learn_native(site, end, frames, |address| code.as_ref()?.place(address));
                 }
-                Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
-                Event::Born(happening) | Event::Died(happening) => {
-                    if let Some((happened, opened)) = &mut log {
-                        expenses.births += u64::from(happening.is_birth());
-                        happened.extend(told(&happening, *opened));
-                    }
-                }
-                Event::Closed | Event::UnknownCode => {}
+                Event::Stack { site, end, frames, .. } => self.names.learn(site, end, &frames),
                 Event::Exec => ended = Some(Ended::Exec),
                 Event::Finalize => ended = Some(Ended::Finalizing),
-            });
-            if !more {
-                return Ok(ended);
+                Event::Born(_) | Event::Died(_) | Event::Closed | Event::UnknownCode => {}
             }
         }
+        Ok(ended)
     }
 }
 
