@@ -59,8 +59,8 @@ pub const MAX_PAGES: u32 = 1 << 14;
 /// C frames that one probe program walks before it calls itself again; the kernel allows 33 calls of one hit (include/linux/bpf.h, `MAX_TAIL_CALL_CNT`).
 pub const NATIVE_TURNS: usize = 8;
 
-/// Python frames that one probe program walks before it calls itself again.
-pub const PYTHON_TURNS: usize = 16;
+/// Python frames that one probe program walks before it calls itself again: more than most stacks have, because a call costs some 40 ns, as much as a frame.
+pub const PYTHON_TURNS: usize = 32;
 
 /// Distinct unwind rules of one process. Place 0 is the rule of code that nothing describes.
 pub const MAX_RULES: u32 = 8192;
