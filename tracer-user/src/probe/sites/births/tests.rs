@@ -28,7 +28,8 @@ struct Hooked {
     script: Script,
     plan: HookPlan,
     probes: Probes,
-    _links: Links,
+    method: Method,
+    links: Option<Links>,
 }
 
 impl Hooked {
@@ -74,7 +75,15 @@ impl Hooked {
         };
         let links = method.attach(&mut probes, &plan.points, process.pid()).unwrap();
         probes.arm(true).unwrap();
-        Self { script, plan, probes, _links: links }
+        Self { script, plan, probes, method, links: Some(links) }
+    }
+
+    /// Takes the traps out, and puts them in again.
+    fn hook_again(&mut self) {
+        let leaving = std::mem::replace(&mut self.links, None).unwrap().take_out();
+        let links = self.method.attach(&mut self.probes, &self.plan.points, self.script.pid()).unwrap();
+        self.links = Some(links);
+        leaving.wait();
     }
 
     /// Hits of a role since counting began.
@@ -193,5 +202,32 @@ print('DONE'); input()
             hooked.plan.points.len(),
             hooked.plan.points.iter().filter(library).count()
         );
+    }
+}
+
+#[test]
+fn traps_go_and_come_back_without_a_trace() {
+    let text = "
+from itertools import repeat
+a, b = 1.5, 2.5
+def floats():
+    for _ in repeat(None, 5000): a + b
+print('READY')
+while True:
+    input(); floats(); print('DONE')
+";
+    for python in interpreters() {
+        let mut hooked = Hooked::start(&python, text, true);
+        for _ in 0..4 {
+            hooked.hook_again();
+            let births = hooked.hits(Role::Birth);
+            hooked.script.go_on();
+            assert_eq!(hooked.script.line(), "DONE");
+            assert!(hooked.hits(Role::Birth) - births >= 5000);
+        }
+        hooked.links.take().unwrap().take_out().wait();
+        let births = hooked.hits(Role::Birth);
+        hooked.script.go_on();
+        assert_eq!((hooked.script.line(), hooked.hits(Role::Birth)), ("DONE".to_owned(), births));
     }
 }
