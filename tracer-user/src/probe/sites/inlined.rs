@@ -161,20 +161,8 @@ impl Adder<'_> {
             Domain::Raw
         };
         let name = self.name(call.ip);
-        if self.through_library
-            && matches!(call.kind, Kind::Call(_))
-            && !call.outer
-            && let Some(slot) = self.place.tstate_slot
-        {
-            let value = SlowCall {
-                size_register: SlowCall::NO_REGISTER,
-                domain: domain as u32,
-                ..self.slow_call(call.ip, call.next_ip, call.ip)
-            };
-            if self.request.wants(domain) || matches!(call.role, Role::Free | Role::Realloc) {
-                planner.slow_calls.push((call.next_ip.wrapping_sub(slot).cast_signed(), value));
-            }
-            return;
+        if self.through_library && matches!(call.kind, Kind::Call(_)) && !call.outer {
+            return self.known_in_library(planner, call, domain);
         }
         if call.role == Role::Free {
             // Large blocks of any domain end here.
@@ -223,6 +211,20 @@ impl Adder<'_> {
                     returned(outcome.register, false),
                 );
             }
+        }
+    }
+
+    /// A call that is seen in the C library: what it says of who asks.
+    fn known_in_library(&self, planner: &mut Planner, call: &Call, domain: Domain) {
+        let Some(slot) = self.place.tstate_slot else { return };
+        // Whatever the domain, a block may end here or move.
+        if self.request.wants(domain) || matches!(call.role, Role::Free | Role::Realloc) {
+            let value = SlowCall {
+                size_register: SlowCall::NO_REGISTER,
+                domain: domain as u32,
+                ..self.slow_call(call.ip, call.next_ip, call.ip)
+            };
+            planner.slow_calls.push((call.next_ip.wrapping_sub(slot).cast_signed(), value));
         }
     }
 
