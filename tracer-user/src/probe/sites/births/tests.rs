@@ -80,7 +80,7 @@ impl Hooked {
 
     /// Takes the traps out, and puts them in again.
     fn hook_again(&mut self) {
-        let leaving = std::mem::replace(&mut self.links, None).unwrap().take_out();
+        let leaving = self.links.take().unwrap().take_out();
         let links = self.method.attach(&mut self.probes, &self.plan.points, self.script.pid()).unwrap();
         self.links = Some(links);
         leaving.wait();
@@ -98,7 +98,7 @@ impl Hooked {
         let mut blocks = Vec::new();
         let map = self.probes.map_data("BLOCKS").unwrap().fd().as_fd();
         kernel::read_hash(map, |_: u64, block: Block| {
-            blocks.push((block.size_bytes(), block.domain().unwrap()))
+            blocks.push((block.size_bytes(), block.domain().unwrap()));
         })
         .unwrap();
         blocks
