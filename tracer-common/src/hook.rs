@@ -162,6 +162,8 @@ pub enum CallerFrom {
     Here = 0,
     /// That function's caller: the return address lies [`Hook::caller_words`] above the stack pointer.
     Stack = 1,
+    /// Whoever the table of slow calls names by the return address of the probed function; a hit that it does not know is somebody else's, and ignored.
+    Table = 2,
 }
 
 /// A probe point, as it crosses the fence. The bytes that are codes were made from the enumerations of this module.
@@ -234,10 +236,10 @@ impl Hook {
     }
 }
 
-/// Key of the table of slow calls: where `allocate_from_new_pool` returns to, as a distance in bytes from the thread state's slot.
+/// Key of the table of slow calls: where `allocate_from_new_pool`, or the C library's allocator, returns to, as a distance in bytes from the thread state's slot.
 pub type SlowCallKey = i64;
 
-/// What the fast path that a slow call stands in for would have said of its caller.
+/// What is known of who makes the call: what the fast path that a slow call stands in for would have said of its caller.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlowCall {

@@ -11,9 +11,8 @@ use crate::free::{account, take, told};
 use crate::hit::{Caller, Hit, caller};
 use crate::inflight::{self, Thread};
 use crate::loss::lose;
-use crate::maps::{PROCESS, SLOW_CALLS};
 use crate::user_memory::HitMemory;
-use crate::{code, gate};
+use crate::{code, gate, slow_call};
 
 /// `pool_header.freeblock` and `pool_header.szidx`, in bytes from the pool; the same from CPython 3.8 to 3.15 (`Objects/obmalloc.c`, facts/cpython.md §2.1).
 const FREEBLOCK: u64 = 8;
@@ -85,9 +84,7 @@ fn log(hit: &Hit<'_>, address: u64) {
 /// meanwhile is the allocator's. `register` reads a register of the hit.
 #[inline(always)]
 pub fn new_pool(hit: &Hit<'_>, register: impl Fn(u8) -> u64) {
-    let from = HitMemory.word(hit.sp).unwrap_or(0);
-    let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
-    let key = from.wrapping_sub(slot) as i64;
+    let (from, call) = slow_call::of(hit);
     let Some(thread) = inflight::thread(hit) else { return };
     if !inflight::claim(thread, hit) {
         return;
@@ -95,19 +92,12 @@ pub fn new_pool(hit: &Hit<'_>, register: impl Fn(u8) -> u64) {
     thread.size_bytes = 0;
     thread.old = 0;
     thread.caller = Caller { address: from, slot: hit.sp };
-    // SAFETY: the loader wrote the map before the probes were attached, and nobody writes it since.
-    let Some(call) = (unsafe { SLOW_CALLS.get(key) }) else { return };
+    let Some(call) = call else { return };
     thread.domain = call.domain as u8;
     if call.size_register < SlowCall::NO_REGISTER {
         thread.size_bytes = register(call.size_register as u8);
     }
-    if call.caller_words < 0 {
-        // The function itself asked: at the instruction that its fast path would have been hit at.
-        thread.caller.address = from.wrapping_add(call.here_delta as i64 as u64).wrapping_add(1);
-    } else {
-        let slot = hit.sp.wrapping_add(call.caller_words as u64 * 8);
-        thread.caller = Caller { address: HitMemory.word(slot).unwrap_or(from), slot };
-    }
+    thread.caller = slow_call::caller(hit, from, call);
 }
 
 /// The size of a block from a new pool: what was asked for, if that was known and is of the pool's size class, else the class.

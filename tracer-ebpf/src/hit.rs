@@ -18,7 +18,7 @@ use crate::inflight::Thread;
 use crate::loss::add;
 use crate::maps::{CONFIG, HITS, HOOKS, PROCESS};
 use crate::user_memory::HitMemory;
-use crate::{alloc, fast, free, inflight, ints, object, process, resize};
+use crate::{alloc, fast, free, inflight, ints, object, process, resize, slow_call};
 
 /// Reads one field of the context, in assembly: LLVM merges reads of different fields, volatile or not, into one read at a computed
 /// offset, which the verifier refuses ("dereference of modified ctx ptr").
@@ -54,6 +54,8 @@ pub struct Hit<'m> {
     pub stack: u64,
     /// The probed instruction.
     pub ip: u64,
+    /// Who asked, for [`CallerFrom::Table`].
+    pub asker: Caller,
     /// The window that it is in.
     pub pass: Pass,
 }
@@ -78,6 +80,9 @@ fn admitted<C: EbpfContext>(ctx: &C, config: *mut TraceConfig, mut hit: Hit<'_>)
     hit.ip = read_field!(regs, rip);
     hit.sp = hit.stack.wrapping_add((i64::from(hit.hook.entry_words) * 8) as u64);
     learn_slot(hit.ip, hit.hook.tstate_delta);
+    if hit.hook.caller_from == CallerFrom::Table as u8 && !slow_call::is_known(&mut hit) {
+        return;
+    }
     let a = register(regs, hit.hook.a);
     let b = register(regs, hit.hook.b);
     // SAFETY: the caller got the pointer from the map; the loader does not write while probes are attached, but for `armed`.
@@ -89,13 +94,18 @@ fn admitted<C: EbpfContext>(ctx: &C, config: *mut TraceConfig, mut hit: Hit<'_>)
         },
         Role::FastFree => return fast::free(&hit, settings, a),
         Role::NewPool => return fast::new_pool(&hit, |number| register(regs, number)),
-        Role::Malloc => return inflight::begin(&hit, a, 0),
-        // A product that wraps is refused by every calloc: its size is never used.
-        Role::Calloc => return inflight::begin(&hit, a.wrapping_mul(b), 0),
+        Role::Malloc | Role::Calloc | Role::AlignedAlloc | Role::PosixMemalign => {
+            let (size_bytes, old) = match role {
+                // A product that wraps is refused by every calloc: its size is never used.
+                Role::Calloc => (a.wrapping_mul(b), 0),
+                Role::AlignedAlloc => (b, 0),
+                Role::PosixMemalign => (b, a),
+                _ => (a, 0),
+            };
+            return inflight::begin(&hit, size_bytes, old);
+        }
         Role::Realloc => return resize::begin(&hit, settings, a, b),
         Role::Free => return free::free(&hit, settings, a),
-        Role::AlignedAlloc => return inflight::begin(&hit, b, 0),
-        Role::PosixMemalign => return inflight::begin(&hit, b, a),
         Role::IntFromLong => return ints::begin(&hit, a as i64),
         Role::Birth => match object::born(&hit, settings, a) {
             Some(thread) => thread,
@@ -170,7 +180,7 @@ fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig) -> Option<Hit<'static>>
     } else {
         HitKind::Entry
     });
-    Some(Hit { tid, hook, domain: hook.domain(), sp: 0, stack: 0, ip: 0, pass })
+    Some(Hit { tid, hook, domain: hook.domain(), sp: 0, stack: 0, ip: 0, asker: Caller { address: 0, slot: 0 }, pass })
 }
 
 /// Counts something that happens at hits.

@@ -164,9 +164,9 @@ pub fn claim(thread: &mut Thread, hit: &Hit<'_>) -> bool {
         give_up(thread);
     }
     thread.sp = hit.sp;
-    thread.caller = caller(hit);
+    thread.caller = if hit.asker.address != 0 { hit.asker } else { caller(hit) };
     thread.role = hit.hook.role;
-    thread.domain = hit.hook.domain;
+    thread.domain = hit.domain as u8;
     thread.rank = hit.domain.rank();
     thread.old_known = 0;
     true

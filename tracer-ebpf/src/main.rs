@@ -11,6 +11,7 @@ mod maps;
 mod hit;
 mod gate;
 mod fast;
+mod slow_call;
 mod object;
 mod code;
 mod inflight;
@@ -29,8 +30,9 @@ mod count;
 use aya_ebpf::macros::{raw_tracepoint, uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext};
 
-/// Any probed instruction; the cookie says which. One link's returns may run it as well: it looks at the probe point, not at how it was hit.
+/// Any probed instruction; the cookie says which. It must be one piece: the kernel allows no tail call in a function that was not inlined. One link's returns may run it as well: it looks at the probe point, not at how it was hit.
 #[uprobe]
+#[inline(always)]
 pub fn on_entry(ctx: ProbeContext) -> u32 {
     hit::hit(&ctx);
     0
@@ -38,6 +40,7 @@ pub fn on_entry(ctx: ProbeContext) -> u32 {
 
 /// The same for returns, as perf events must have it.
 #[uretprobe]
+#[inline(always)]
 pub fn on_return(ctx: RetProbeContext) -> u32 {
     hit::hit(&ctx);
     0

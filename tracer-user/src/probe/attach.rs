@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread::{Builder, JoinHandle};
 
 use aya::programs::UProbe;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
@@ -30,9 +31,42 @@ pub enum Link {
     PerfEvents(Vec<UProbeLink>),
 }
 
-/// What holds all the traps of a plan in.
+/// What holds all the traps of a plan in. It may be dropped on any thread.
 #[derive(Default)]
-pub struct Links(#[expect(dead_code, reason = "held to be dropped")] Vec<Link>);
+pub struct Links(Vec<Link>);
+
+/// Traps that are on their way out.
+pub struct Leaving(Vec<JoinHandle<()>>);
+
+impl Links {
+    /// Takes all traps out, without waiting for it. The kernel removes the breakpoints of a link as soon as it is closed, and then waits, 30 to 90 ms, until nobody can be in a
+    /// program any more (kernel/events/uprobes.c, `uprobe_unregister_sync`); so each link is closed on a thread of its own, lest the breakpoints of one wait for the
+    /// end of another.
+    #[must_use]
+    pub fn take_out(self) -> Leaving {
+        // The largest first; the last is the one that most points are in.
+        let links = self.0.into_iter().rev();
+        // A thread that cannot be had drops what it was given, here and now.
+        let close = |link| Builder::new().name("detach".to_owned()).spawn(move || drop::<Link>(link)).ok();
+        Leaving(links.filter_map(close).collect())
+    }
+}
+
+impl Leaving {
+    /// Whether all of them are out, and the kernel has forgotten them.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for it.
+    pub fn wait(self) {
+        for thread in self.0 {
+            // It does nothing that could fail.
+            let _ = thread.join();
+        }
+    }
+}
 
 impl Method {
     /// Loads the programs, for `uprobe_multi` or for perf events.
@@ -86,7 +120,8 @@ impl Method {
     }
 
     /// Puts all traps of a plan in; a point's cookie is its place in the plan, from 1 on. Returns come first: a return without its entry is ignored, an entry without its return would be a
-    /// call that never ends.
+    /// call that never ends. The link with the most points comes last: of several links only the first waits for the kernel, some milliseconds, before any of
+    /// its traps is in (`percpu_down_write` in `register_for_each_vma`), so the many are in for no longer than they must.
     ///
     /// # Errors
     /// What the kernel says; nothing stays attached then.
@@ -110,6 +145,8 @@ impl Method {
             let file = files.entry((!point.returns, point.file.clone())).or_default();
             file.push((point.file_offset, cookie));
         }
+        let mut files: Vec<_> = files.into_iter().collect();
+        files.sort_by_key(|((entry, _), points)| (*entry, points.len()));
         let links = files.iter().map(|((entry, path), points)| self.link(probes, path, points, !entry, pid));
         Ok(Links(links.collect::<Result<_>>()?))
     }

@@ -23,6 +23,7 @@ pub mod complete;
 pub mod facts;
 mod free;
 pub mod inlined;
+mod library;
 pub mod spot;
 pub mod table;
 pub mod wrapper;

@@ -61,3 +61,6 @@ fn hook(planner: &mut Planner, place: &Place<'_>, facts: &Facts<'_>, birth: &Bir
     };
     planner.add_at(place, &facts.name(place, birth.ip), birth.ip, birth.emulated, hook);
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use tracer_common::hook::{BlockFrom, CallerFrom, Hook, Register, Role, SizeFrom,
 use super::allocators::{Server, Table};
 use super::complete::Completeness;
 use super::facts::Facts;
+use super::library::Library;
 use super::spot::{Spot, first_emulated};
 use super::{FUNCTION_LIMIT, Place, Planner, Request};
 use crate::probe::code::calls::{Call, Kind};
@@ -21,7 +22,9 @@ pub(super) fn add(
     request: &Request<'_>,
     facts: &Facts<'_>,
 ) -> Completeness {
-    let adder = Adder { place, request, facts, malloc_serves_objects: malloc_serves_objects(facts.table) };
+    let malloc_serves_objects = malloc_serves_objects(facts.table);
+    let library = Library::of(planner, python, request, facts).filter(|_| !malloc_serves_objects);
+    let adder = Adder { place, request, facts, malloc_serves_objects, through_library: library.is_some() };
     for alloc in &facts.fast.allocs {
         adder.alloc(planner, alloc);
     }
@@ -34,6 +37,9 @@ pub(super) fn add(
     }
     for call in &facts.calls.calls {
         adder.call(planner, call);
+    }
+    if let Some(library) = library {
+        library.add(planner);
     }
     let unhooked = adder.servers(planner, python);
     let build = format!(
@@ -77,6 +83,8 @@ struct Adder<'a> {
     request: &'a Request<'a>,
     facts: &'a Facts<'a>,
     malloc_serves_objects: bool,
+    /// Calls of the C library are seen there, and only told apart by where they are made.
+    through_library: bool,
 }
 
 impl Adder<'_> {
@@ -116,21 +124,30 @@ impl Adder<'_> {
         planner.add_at(self.place, &name, ip, spot.emulated, back);
         let Some(slot) = self.place.tstate_slot else { return };
         for call in &slow.calls {
-            let behind = call.next_ip;
             let owner = call.owner.and_then(|owner| self.facts.fast.allocs.get(owner));
-            let here = owner.map_or(call.ip, |alloc| alloc.site.ip).wrapping_sub(behind).cast_signed();
-            let asker = self.facts.asker(call.ip, Hook::default());
-            let on_stack = asker.caller_from == CallerFrom::Stack as u8;
+            let here = owner.map_or(call.ip, |alloc| alloc.site.ip);
+            let domain =
+                owner.and_then(|alloc| self.facts.domain(alloc.site.store)).unwrap_or(Domain::Object);
+            let size = call.size.map_or(SlowCall::NO_REGISTER, |register| register as u32);
             let value = SlowCall {
-                here_delta: i32::try_from(here).unwrap_or(0),
-                // The call has pushed its own return address below.
-                caller_words: if on_stack { asker.caller_words + 1 } else { -1 },
-                size_register: call.size.map_or(SlowCall::NO_REGISTER, |register| register as u32),
-                domain: owner.and_then(|alloc| self.facts.domain(alloc.site.store)).unwrap_or(Domain::Object)
-                    as u32,
+                size_register: size,
+                domain: domain as u32,
+                ..self.slow_call(call.ip, call.next_ip, here)
             };
-            let key: SlowCallKey = behind.wrapping_sub(slot).cast_signed();
+            let key: SlowCallKey = call.next_ip.wrapping_sub(slot).cast_signed();
             planner.slow_calls.push((key, value));
+        }
+    }
+
+    /// What the call at `ip`, which returns to `behind`, says of who asks, if that is the function itself as seen at `here`.
+    fn slow_call(&self, ip: u64, behind: u64, here: u64) -> SlowCall {
+        let asker = self.facts.asker(ip, Hook::default());
+        let on_stack = asker.caller_from == CallerFrom::Stack as u8;
+        SlowCall {
+            here_delta: i32::try_from(here.wrapping_sub(behind).cast_signed()).unwrap_or(0),
+            // The call has pushed its own return address below.
+            caller_words: if on_stack { asker.caller_words + 1 } else { -1 },
+            ..SlowCall::default()
         }
     }
 
@@ -144,6 +161,9 @@ impl Adder<'_> {
             Domain::Raw
         };
         let name = self.name(call.ip);
+        if self.through_library && matches!(call.kind, Kind::Call(_)) && !call.outer {
+            return self.known_in_library(planner, call, domain);
+        }
         if call.role == Role::Free {
             // Large blocks of any domain end here.
             planner.add_at(
@@ -174,7 +194,10 @@ impl Adder<'_> {
         match call.kind {
             Kind::Jump => {
                 planner.add_at(self.place, &name, call.ip, call.emulated, hook);
-                planner.add_at(self.place, &name, call.ip, call.emulated, returned(Register::Rax, true));
+                // It returns where the C library's function does.
+                if !self.through_library {
+                    planner.add_at(self.place, &name, call.ip, call.emulated, returned(Register::Rax, true));
+                }
             }
             Kind::Call(outcome) => {
                 let hook = Hook { entry_words: -1, ..self.facts.asker(call.ip, hook) };
@@ -188,6 +211,20 @@ impl Adder<'_> {
                     returned(outcome.register, false),
                 );
             }
+        }
+    }
+
+    /// A call that is seen in the C library: what it says of who asks.
+    fn known_in_library(&self, planner: &mut Planner, call: &Call, domain: Domain) {
+        let Some(slot) = self.place.tstate_slot else { return };
+        // Whatever the domain, a block may end here or move.
+        if self.request.wants(domain) || matches!(call.role, Role::Free | Role::Realloc) {
+            let value = SlowCall {
+                size_register: SlowCall::NO_REGISTER,
+                domain: domain as u32,
+                ..self.slow_call(call.ip, call.next_ip, call.ip)
+            };
+            planner.slow_calls.push((call.next_ip.wrapping_sub(slot).cast_signed(), value));
         }
     }
 
@@ -266,6 +303,6 @@ impl Adder<'_> {
 }
 
 /// The end of an allocating call: at the function's return, or at an instruction behind the call.
-fn returned(result: Register, returns: bool) -> Hook {
+pub(super) fn returned(result: Register, returns: bool) -> Hook {
     Hook { a: result as u8, returns: u8::from(returns), ..Hook::new(Role::Return, Domain::Object) }
 }

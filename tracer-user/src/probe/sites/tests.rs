@@ -279,6 +279,7 @@ fn samples_see_births_out_of_freelists() {
         let name = |function: &str| births.iter().any(|point| point.name.starts_with(function));
         assert!(name("PyFloat_FromDouble+") && name("PyList_New+") && name("PyDict_New+"), "{births:#?}");
         no_place_twice(&plan);
+        println!("{} points: {:?}", plan.points.len(), plan.births);
         // Who traces has no use for them.
         let traced = super::plan(&python, &Wish { purpose: Purpose::Trace, ..wish }).unwrap();
         assert_eq!(traced.births, BirthCounts::default());
