@@ -74,6 +74,8 @@ pub(super) struct Found {
     pub(super) slowdown: f64,
     /// The longest request while it was recorded, in milliseconds.
     pub(super) longest_ms: f64,
+    /// The same as a share of a core.
+    pub(super) lost_cores: f64,
     /// As the report has it.
     pub(super) reported_cores: Option<f64>,
     /// unshed's own CPU over the whole recording, as a share of a core.
@@ -197,6 +199,7 @@ fn found(world: &World, recorder: &Recorder, case: Case, seconds: f64, at: usize
         judged: judge(&recorded.report, &truth)?,
         leaked,
         slowdown: ended.cpu_per_request(&begun) / base,
+        lost_cores: (ended.cpu_per_request(&begun) - base) * ended.pace(&begun),
         longest_ms: ended.longest_ms,
         reported_cores: recorded.number("/cost/target_cpu_fraction"),
         own_share: recorded.own.cpu_seconds / recorded.seconds,
