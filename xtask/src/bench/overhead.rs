@@ -25,7 +25,7 @@ use estimate::Summary;
 use load::{Load, Workload};
 use round::{Plan, Rounds};
 
-const USAGE: &str = "`bench overhead` [--only WORKLOAD,…] [--rounds N] [--seconds S] [--unshed 'FLAGS'] [--binary FILE] [--python FILE] [--nothing]";
+const USAGE: &str = "`bench overhead` [--only WORKLOAD,…] [--rounds N] [--seconds S] [--unshed 'FLAGS'] [--binary FILE] [--python FILE] [--quick] [--nothing]";
 
 /// What was typed.
 struct Options {
