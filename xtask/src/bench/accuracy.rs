@@ -31,7 +31,7 @@ const USAGE: &str = "`bench accuracy` [--only CASE,…] [--seconds 20,60] [--rat
 
 /// How long a service works before anything is measured: its sessions live two seconds.
 const WARM: Duration = Duration::from_secs(3);
-/// How long its CPU per request is measured before anything is attached.
+/// How long its CPU per request is measured before anything is attached, and again behind.
 const BASE: Duration = Duration::from_secs(4);
 /// The cases on which others are tried: a line that all see, one behind a decoder, and one that only the C library knows of.
 const FOR_PEERS: &str = "mutable_default,global_cache,c_malloc";
@@ -74,6 +74,8 @@ pub(super) struct Found {
     pub(super) slowdown: f64,
     /// The longest request while it was recorded, in milliseconds.
     pub(super) longest_ms: f64,
+    /// The same as a share of a core.
+    pub(super) lost_cores: f64,
     /// As the report has it.
     pub(super) reported_cores: Option<f64>,
     /// unshed's own CPU over the whole recording, as a share of a core.
@@ -188,6 +190,8 @@ fn found(world: &World, recorder: &Recorder, case: Case, seconds: f64, at: usize
     let ended = service.mark()?;
     let recorded = recording.finish()?;
     let truth = service.truth()?;
+    // What leaks makes the collector's work grow, with or without us: so the CPU of a request is compared with that before and behind.
+    let base = f64::midpoint(base, service.base(Duration::ZERO, BASE)?);
     std::fs::remove_file(&report)?;
     if ended.requests <= begun.requests {
         bail!("the service did nothing while it was recorded");
@@ -197,6 +201,7 @@ fn found(world: &World, recorder: &Recorder, case: Case, seconds: f64, at: usize
         judged: judge(&recorded.report, &truth)?,
         leaked,
         slowdown: ended.cpu_per_request(&begun) / base,
+        lost_cores: (ended.cpu_per_request(&begun) - base) * ended.pace(&begun),
         longest_ms: ended.longest_ms,
         reported_cores: recorded.number("/cost/target_cpu_fraction"),
         own_share: recorded.own.cpu_seconds / recorded.seconds,

@@ -25,7 +25,7 @@ use estimate::Summary;
 use load::{Load, Workload};
 use round::{Plan, Rounds};
 
-const USAGE: &str = "`bench overhead` [--only WORKLOAD,…] [--rounds N] [--seconds S] [--unshed 'FLAGS'] [--binary FILE] [--python FILE] [--nothing]";
+const USAGE: &str = "`bench overhead` [--only WORKLOAD,…] [--rounds N] [--seconds S] [--unshed 'FLAGS'] [--binary FILE] [--python FILE] [--quick] [--nothing]";
 
 /// What was typed.
 struct Options {
@@ -72,7 +72,7 @@ fn parse(args: &[String]) -> Result<Options> {
     let flags = Flags::parse(args, &VALUED, &["nothing", "quick"])?;
     let workloads = flags.chosen("only", &load::ALL, |workload| workload.name)?;
     let quick = flags.has("quick");
-    let (rounds, seconds) = if quick { (2, 3.0) } else { (4, 10.0) };
+    let (rounds, seconds) = if quick { (2, 3.0) } else { (6, 8.0) };
     let plan = Plan {
         rounds: flags.count("rounds", rounds)?,
         seconds: flags.number("seconds", seconds)?,

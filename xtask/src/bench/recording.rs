@@ -15,6 +15,8 @@ use crate::run::{self, Guarded};
 
 /// How long it may take to attach, and to end.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How the line begins that says that it watches: one word for each engine.
+const ENGINES: [&str; 3] = ["tracing ", "sampling ", "watching "];
 /// Its last words that an error quotes.
 const WORDS: usize = 4;
 
@@ -73,7 +75,7 @@ impl Recording {
         let until = Instant::now() + patience;
         loop {
             match self.stderr.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(line) if line.starts_with("tracing") => return Ok(true),
+                Ok(line) if ENGINES.iter().any(|engine| line.starts_with(engine)) => return Ok(true),
                 Ok(line) => self.said.push(line),
                 Err(RecvTimeoutError::Timeout) => return Ok(false),
                 Err(RecvTimeoutError::Disconnected) => {

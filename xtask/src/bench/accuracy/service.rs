@@ -127,6 +127,11 @@ impl Mark {
     pub(crate) fn cpu_per_request(&self, since: &Self) -> f64 {
         (self.cpu_seconds - since.cpu_seconds) / (self.requests - since.requests).max(1.0)
     }
+
+    /// Requests per second since an earlier mark.
+    pub(crate) fn pace(&self, since: &Self) -> f64 {
+        (self.requests - since.requests) / (self.at_seconds - since.at_seconds)
+    }
 }
 
 /// A line of Python.
@@ -209,6 +214,7 @@ mod tests {
         };
         assert_eq!(truth.leaked(&begun, &ended), Leaked { bytes: 30_800.0, blocks: 400.0 });
         assert!((ended.cpu_per_request(&begun) - 0.00025).abs() < 1e-12);
+        assert!((ended.pace(&begun) - 200.0).abs() < 1e-9);
         assert!(Mark::of(&json!({"at_seconds": 1})).is_none() && Truth::of(&json!({})).is_none());
     }
 }

@@ -8,7 +8,7 @@ use super::cases::NONE;
 use super::{Found, Row};
 
 /// The head of the table.
-pub(crate) const HEAD: &str = "case                 s  rank  line  growth KB/s of true   ratio  ± error  false %  leaks  CPU/req  core %  own %   RSS  largest false suspect";
+pub(crate) const HEAD: &str = "case                 s  rank  line  growth KB/s of true   ratio  ± error  false %  leaks  CPU/req  lost %  reported %  own %   RSS  largest false suspect";
 
 /// Growth within so much of the truth, and false suspects below such a part of the leak.
 const GROWTH_WITHIN: f64 = 0.2;
@@ -27,7 +27,7 @@ pub(crate) fn row(row: &Row) -> String {
         .growth_error
         .map_or("-".to_owned(), |error| format!("{:.0} %", error / found.leaked.bytes * 100.0));
     format!(
-        "{name:<18} {:>3}  {:>4}  {:>4}  {:>8.1} of {:>7.1}   {:>5}  {error:>7}  {:>7}  {:>5}  {:>7.3}  {:>6}  {:>5.2}  {:>4.0}  {}",
+        "{name:<18} {:>3}  {:>4}  {:>4}  {:>8.1} of {:>7.1}   {:>5}  {error:>7}  {:>7}  {:>5}  {:>7.3}  {:>6.2}  {:>10}  {:>5.2}  {:>4.0}  {}",
         row.seconds,
         place(judged.rank),
         place(judged.line_rank),
@@ -40,6 +40,7 @@ pub(crate) fn row(row: &Row) -> String {
         ),
         judged.false_leaks,
         found.slowdown,
+        found.lost_cores * 100.0,
         found.reported_cores.map_or("-".to_owned(), |share| format!("{:.2}", share * 100.0)),
         found.own_share * 100.0,
         found.peak_rss_bytes as f64 / 1_048_576.0,
@@ -55,7 +56,7 @@ pub(crate) fn rows(rows: &[Row]) -> String {
 
 const LEGEND: &str = "rank, line: place of the first true site among the sites, and of the true line among the lines; ratio: reported growth over the true one;
 false %: the largest false suspect's growth in percent of the leak; leaks: false sites that are called a leak; CPU/req: recorded over unrecorded;
-core %: what the report says that the target lost; own %, RSS: unshed's own CPU, start-up included, and its memory in MiB";
+lost %: the CPU that the target lost, in percent of a core; reported %: the same as the report has it; own %, RSS: unshed's own CPU, start-up included, and its memory in MiB";
 
 /// Reported over true growth, where anything leaks.
 fn ratio(found: &Found) -> Option<f64> {
@@ -125,6 +126,7 @@ fn row_json(row: &Row) -> Value {
         "false_leaks": judged.false_leaks,
         "sites": judged.sites,
         "cpu_per_request_ratio": found.slowdown,
+        "lost_cores": found.lost_cores,
         "longest_request_ms": found.longest_ms,
         "reported_cores": found.reported_cores,
         "own_share": found.own_share,
@@ -148,6 +150,7 @@ mod tests {
             judged,
             leaked: Leaked { bytes, blocks: 100.0 },
             slowdown: 1.01,
+            lost_cores: 0.006,
             longest_ms: 3.0,
             reported_cores: Some(0.008),
             own_share: 0.009,
@@ -161,7 +164,7 @@ mod tests {
     fn rows_show_the_figures() {
         let text = row(&case(1, 20.0, 3, 90_000.0));
         assert!(text.contains("    3     -      90.0 of   100.0    0.90"), "{text}");
-        assert!(text.contains("   15.0      2    1.010    0.80   0.90    50  none"), "{text}");
+        assert!(text.contains("   15.0      2    1.010    0.60        0.80   0.90    50  none"), "{text}");
         let failed = Row { outcome: Err("no reason".to_owned()), ..case(1, 20.0, 1, 0.0) };
         assert!(row(&failed).ends_with("not measured: no reason"));
         assert_eq!(json(&[failed])[0]["not_measured"], "no reason");

@@ -12,6 +12,13 @@ pub(crate) struct Latency {
     pub(crate) max: f64,
 }
 
+impl Latency {
+    /// How much longer the longest unit was than the median one.
+    pub(crate) fn stall(self) -> f64 {
+        self.max - self.p50
+    }
+}
+
 /// One phase.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Phase {

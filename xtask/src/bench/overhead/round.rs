@@ -25,7 +25,7 @@ pub(crate) struct Round {
     pub(crate) before: Phase,
     pub(crate) traced: Phase,
     pub(crate) after: Phase,
-    /// The longest unit while the recording began, and while it ended, in milliseconds.
+    /// How much longer than the median unit the longest one was while the recording began, and while it ended, in milliseconds.
     pub(crate) stalls_ms: (f64, f64),
     /// unshed's own CPU in the traced phase, as a share of a core.
     pub(crate) own_share: f64,
@@ -73,7 +73,7 @@ fn recorded(worker: &mut dyn Worker, recorder: &Recorder, plan: Plan, before: Ph
     Ok(Round { before, traced, after: traced, stalls_ms, own_share, setup_seconds, recorded: Some(recorded) })
 }
 
-/// Works on, phase by phase, until the recording is where it should be; the longest unit. A phase has begun already, and one more
+/// Works on, phase by phase, until the recording is where it should be; the longest stall. A phase has begun already, and one more
 /// follows the end of what is waited for, so that nothing of it is left out.
 fn edge(
     worker: &mut dyn Worker,
@@ -81,21 +81,21 @@ fn edge(
     recording: &mut Recording,
     is_there: fn(&mut Recording) -> Result<bool>,
 ) -> Result<f64> {
-    let mut longest = worker.end()?.latency.max;
+    let mut longest = worker.end()?.latency.stall();
     for _ in 0..EDGES {
         if is_there(recording)? {
             return Ok(longest);
         }
-        longest = longest.max(worker.work("edge", plan.edge)?.latency.max);
+        longest = longest.max(worker.work("edge", plan.edge)?.latency.stall());
     }
     bail!("unshed takes longer than {} s to begin or to end", EDGES as f64 * plan.edge)
 }
 
 /// The same with nothing attached.
 fn unrecorded(worker: &mut dyn Worker, plan: Plan, before: Phase) -> Result<Round> {
-    let attach = worker.work("attach", plan.edge)?.latency.max;
+    let attach = worker.work("attach", plan.edge)?.latency.stall();
     let traced = worker.work("traced", plan.seconds)?;
-    let detach = worker.work("detach", plan.edge)?.latency.max;
+    let detach = worker.work("detach", plan.edge)?.latency.stall();
     let stalls_ms = (attach, detach);
     Ok(Round { before, traced, after: traced, stalls_ms, own_share: 0.0, setup_seconds: 0.0, recorded: None })
 }
@@ -119,7 +119,7 @@ impl Round {
         });
         json!({
             "before": self.before.json(), "traced": self.traced.json(), "after": self.after.json(),
-            "longest_unit_ms": {"attach": self.stalls_ms.0, "detach": self.stalls_ms.1},
+            "longest_stall_ms": {"attach": self.stalls_ms.0, "detach": self.stalls_ms.1},
             "own_share": self.own_share, "setup_cpu_seconds": self.setup_seconds, "own": own,
         })
     }

@@ -70,7 +70,7 @@ pub(crate) fn latencies(measured: &Measured<'_>) -> String {
             edge(|round| round.stalls_ms.1),
         );
     }
-    text + "medians over the rounds; attach and detach: the longest unit of all rounds\n"
+    text + "medians over the rounds; attach, detach: how much longer than the median the longest unit of all rounds was then\n"
 }
 
 /// What unshed itself costs.
@@ -138,7 +138,7 @@ pub(crate) fn verdict(measured: &Measured<'_>) -> String {
     }
     row("unshed's own CPU while it watches, most".to_owned(), own_share, OWN_SHARE, "%", 100.0);
     row("unshed's resident memory, most".to_owned(), own_bytes, OWN_BYTES, "MiB", 1.0 / MIB);
-    row("longest unit at attach and detach".to_owned(), stall_ms, STALL_MS, "ms", 1.0);
+    row("longest stall at attach and detach".to_owned(), stall_ms, STALL_MS, "ms", 1.0);
     text
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn verdict_json(measured: &Measured<'_>) -> Value {
     let Verdict { median, worst, own_share, own_bytes, stall_ms } = judged(measured);
     json!({
         "median_loss": median, "worst_loss": worst.as_ref().map(|(_, loss)| loss), "worst": worst.as_ref().map(|(name, _)| name),
-        "own_share_max": own_share, "own_rss_bytes_max": own_bytes, "longest_edge_unit_ms": stall_ms,
+        "own_share_max": own_share, "own_rss_bytes_max": own_bytes, "longest_edge_stall_ms": stall_ms,
     })
 }
 

@@ -15,7 +15,7 @@ use crate::run::{self, Guarded};
 /// Stacks that it prints at most.
 const TOP: &str = "1000";
 /// How long it may take to compile, to attach, and to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const HEAD: &str = "stacks with outstanding allocations";
 
 /// Attaches, has it print once after so many seconds, and reads that.
@@ -32,7 +32,7 @@ pub(crate) fn attempt(world: &World, case: Case, seconds: f64) -> Result<Beside>
     if let Some(headers) = headers::found()? {
         command.env(headers::VARIABLE, headers);
     }
-    let mut child = Guarded(run::dying_with_us(&mut command).spawn().context("cannot start memleak")?);
+    let mut child = Guarded(run::preferred(&mut command)?);
     let lines = run::lines_of(child.0.stdout.take().context("memleak has no stdout")?);
     let (until, mut begun, mut report, mut ended) = (Instant::now() + PATIENCE, None, Vec::new(), None);
     let until = until + Duration::from_secs_f64(seconds);
