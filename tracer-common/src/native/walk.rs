@@ -81,7 +81,9 @@ pub struct Native {
     pub frames: [u64; MAX_DEPTH],
 }
 
-const _: () = assert!(size_of::<Native>() == 80 + size_of::<Wish>() + 16 * KNOWN + size_of::<EventHead>() + 8 * MAX_DEPTH);
+const _: () = assert!(
+    size_of::<Native>() == 80 + size_of::<Wish>() + 16 * KNOWN + size_of::<EventHead>() + 8 * MAX_DEPTH
+);
 const _: () = assert!(
     core::mem::offset_of!(Native, frames) == core::mem::offset_of!(Native, head) + size_of::<EventHead>()
 );
@@ -174,12 +176,7 @@ impl Native {
 
     /// Records the frame and steps to its caller's.
     #[inline(always)]
-    fn turn<M: UserMemory, T: Tables>(
-        &mut self,
-        memory: &M,
-        tables: &T,
-        window: &mut Window,
-    ) -> bool {
+    fn turn<M: UserMemory, T: Tables>(&mut self, memory: &M, tables: &T, window: &mut Window) -> bool {
         let wish = self.wish;
         // Two whole ways. Where they joined, the rule that one of them does not have would be read from a place on the stack that was never written, and
         // the verifier of 5.15 refuses that (6.1's does not); a rule of zeros in its place makes new verifiers follow half as many instructions again.
