@@ -22,6 +22,7 @@ mod realloc;
 mod refusals;
 mod reports;
 mod truth;
+mod watch;
 
 use unshed_tests::harness::{Launch, Target, Unshed};
 use unshed_tests::interpreters::Interpreter;

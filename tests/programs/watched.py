@@ -1,6 +1,6 @@
 """Grows at its own pace and says by what, for the watch engine: small objects of one size, large ones, mappings, or nothing but honest work.
 
-`small N`, `large N`, `mapped N` keep so many more; each answers with what it has kept since the start and how many bytes of memory that takes. `honest N` keeps nothing.
+`small N`, `large N`, `mapped N` keep so many more and answer with what they have kept and how many bytes of memory that takes. `honest N` keeps nothing.
 The work is done in small steps with pauses, so that no way of taking memory is so frequent that the engine turns away from it.
 """
 
@@ -16,7 +16,6 @@ LARGE_ASKED = 10_000
 # What bytes(LARGE_ASKED) asks for: the header with the terminating zero comes first.
 LARGE_BYTES = LARGE_ASKED + bytes(0).__sizeof__()
 MAPPED_BYTES = 1 << 16
-PAUSE = 0.01
 
 
 class Small:
@@ -40,31 +39,35 @@ def map_and_unmap():
     mmap.mmap(-1, MAPPED_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
 
 
-def grow(step, steps):
+def grow(step, steps, pause):
     for _ in range(steps):
         step()
         map_and_unmap()
-        stage.churn(1)
-        time.sleep(PAUSE)
+        time.sleep(pause)
+
+
+def new_small_amid_churn():
+    new_small()
+    stage.churn(1)
 
 
 def small(count):
-    grow(new_small, count // 100)
-    return stage.truth(stage.leak(stage.mark(new_small), count // 100 * 100), bytes=count // 100 * 100 * SMALL_BYTES)
+    grow(new_small_amid_churn, count // 100, 0.01)
+    return stage.truth(stage.leak(stage.mark(new_small), count), bytes=count * SMALL_BYTES)
 
 
 def large(count):
-    grow(new_large, count)
+    grow(new_large, count, 0.05)
     return stage.truth(stage.leak(stage.mark(new_large), count), bytes=count * LARGE_BYTES)
 
 
 def mapped(count):
-    grow(new_mapping, count)
+    grow(new_mapping, count, 0.02)
     return stage.truth(stage.leak(stage.mark(new_mapping), count), bytes=count * MAPPED_BYTES)
 
 
 def honest(count):
-    grow(lambda: None, count)
+    grow(lambda: stage.churn(1), count, 0.01)
     return stage.truth()
 
 

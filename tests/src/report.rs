@@ -24,6 +24,9 @@ pub struct Report {
     /// Added by the sample engine.
     #[serde(default)]
     pub sampling: Option<Sampling>,
+    /// Added by the watch engine.
+    #[serde(default)]
+    pub watch: Option<Watch>,
     /// What happened while it traced and a reader must know.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -78,6 +81,42 @@ pub struct Hooks {
     pub points: u64,
     pub domains: Vec<String>,
     pub reason: String,
+}
+
+/// The heap from outside.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON report")]
+pub struct Watch {
+    #[serde(default)]
+    pub small_growth: Option<Growth>,
+    #[serde(default)]
+    pub resident_growth: Option<Growth>,
+    pub looks: u64,
+    pub classes: Vec<ClassGrowth>,
+    pub arenas_start: u64,
+    pub arenas_end: u64,
+    pub mapped_bytes: u64,
+    pub pools_share: f64,
+    #[serde(default)]
+    pub large_stopped_after_seconds: Option<f64>,
+}
+
+/// Steady growth.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON report")]
+pub struct Growth {
+    pub bytes_per_second: f64,
+    pub seconds: f64,
+}
+
+/// The small blocks of one size.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON report")]
+pub struct ClassGrowth {
+    pub bytes: u64,
+    pub blocks_start: u64,
+    pub blocks_end: u64,
+    pub growth_bytes_per_second: f64,
 }
 
 /// How it was sampled.

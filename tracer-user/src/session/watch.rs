@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracer_common::config::work;
 use tracer_common::domain::Domain;
 use tracer_common::hook::Role;
+use tracer_common::loss::Loss;
 
 use crate::cli::plan::Plan;
 use crate::drain::books::{self, Hits};
@@ -41,6 +42,9 @@ const TRIALS: u32 = 10;
 const TRIAL: Duration = Duration::from_millis(2);
 /// Pools, large blocks and mappings that are remembered at most: as many pools hold 8 GiB of small blocks.
 const BLOCKS: u32 = 1 << 19;
+/// What happens to large blocks while their traps go out one after the other.
+const OF_LARGE: [Loss; 4] =
+    [Loss::AddressReborn, Loss::CallUnfinished, Loss::UnknownFree, Loss::UnknownRealloc];
 /// What a run of the programs may take at most, in nanoseconds: a new pool's stack is walked in 3,000 to 5,000 when nothing of it is in a cache.
 const RUN_NS: f64 = 6_000.0;
 /// The shortest time between two weighings of what is remembered, and the part of our time that they take at most.
@@ -257,6 +261,14 @@ impl Watch {
         self.pools = None;
         self.large = None;
         self.weighed = weigh::weigh(books, &self.outside, self.large_stopped.is_none());
+        if self.large_stopped.is_some() {
+            // None of the blocks that this could be about is in the figures.
+            books
+                .losses
+                .iter_mut()
+                .filter(|(loss, _)| OF_LARGE.contains(loss))
+                .for_each(|(_, count)| *count = 0);
+        }
         let mapped = books.blocks.iter().filter(|(_, block)| block.domain() == Some(Domain::Map));
         self.mapped_bytes = mapped.map(|(_, block)| block.size_bytes()).sum();
     }

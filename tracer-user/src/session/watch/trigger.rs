@@ -10,7 +10,7 @@ use crate::target::python::Python;
 /// The shortest time between two looks.
 const LEAST: Duration = Duration::from_millis(500);
 /// A look takes at most this part of our time.
-const PART: u32 = 200;
+const PART: u32 = 100;
 /// Looks that are kept; when there are as many, every second one is dropped, and from then on half as many are kept.
 const KEPT: usize = 256;
 
@@ -41,6 +41,8 @@ impl Trigger {
     /// Looks, if it is time; `now` since the beginning. What it says of the last look stays said until the next.
     pub(in crate::session) fn tick(&mut self, subject: &Subject, now: Duration) -> Growing {
         if now >= self.next {
+            // To be found once is not what a look costs.
+            self.heap(subject);
             let begin = Instant::now();
             self.look(subject, now.as_secs_f64());
             self.next = now + LEAST.max(begin.elapsed() * PART);
