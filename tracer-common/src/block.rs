@@ -5,6 +5,8 @@ use crate::domain::Domain;
 /// Bits of [`Block::size_and_domain`] that hold the size.
 const SIZE_BITS: u32 = 56;
 const SIZE_MASK: u64 = (1 << SIZE_BITS) - 1;
+/// Set in the size of an entry that stands for a pool; no request is so large.
+const POOL: u64 = 1 << (SIZE_BITS - 1);
 
 /// One live block; the key of its map is its address. 24 bytes, because there may be millions.
 #[repr(C)]
@@ -36,6 +38,21 @@ impl Block {
         self.size_and_domain & SIZE_MASK
     }
 
+    /// The size of an entry that stands for a whole pool, to be packed: the mark, and the bytes of each of the pool's blocks.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pool_size(class_bytes: u64) -> u64 {
+        POOL | class_bytes
+    }
+
+    /// If the entry stands for a pool ([`crate::config::work::POOLS`]): the bytes of each of its blocks.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pool_class_bytes(&self) -> Option<u64> {
+        let size = self.size_bytes();
+        if size & POOL == 0 { None } else { Some(size & !POOL) }
+    }
+
     /// The domain that owns the block.
     #[must_use]
     pub const fn domain(&self) -> Option<Domain> {
@@ -46,6 +63,15 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_is_told_by_its_size() {
+        let of = |size| Block { size_and_domain: Block::pack(size, Domain::Mem as u8), ..Block::default() };
+        assert_eq!(of(Block::pool_size(48)).pool_class_bytes(), Some(48));
+        assert_eq!(of(Block::pool_size(48)).domain(), Some(Domain::Mem));
+        assert_eq!(of(48).pool_class_bytes(), None);
+        assert_eq!(of(1 << 47).pool_class_bytes(), None, "all of the address space");
+    }
 
     #[test]
     fn size_and_domain_share_a_word() {

@@ -40,7 +40,11 @@ pub mod work {
     pub const BLOCKS: u32 = 4;
     /// Every free is seen, so what was read of a code object is right until its block is freed.
     pub const REMEMBER_CODE: u32 = 8;
-    /// Everything that a hit is for.
+    /// Hits count only while the gate is open ([`crate::sample::Gate`]): births and deaths go through the ring, and nothing is kept of blocks and sums.
+    pub const LOG: u32 = 16;
+    /// A new pool is entered itself, by its address, in the place of its first block ([`crate::block::Block::pool_class_bytes`]); it is no part of any sum.
+    pub const POOLS: u32 = 32;
+    /// Everything that a hit of a trace is for.
     pub const ALL: u32 = STACKS | SITES | BLOCKS;
 }
 

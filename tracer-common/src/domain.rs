@@ -12,11 +12,13 @@ pub enum Domain {
     Raw = 2,
     /// The C library's `malloc` family.
     Libc = 3,
+    /// `mmap` and `sbrk`: memory as the kernel gives it. Only the watch engine looks at it.
+    Map = 4,
 }
 
 impl Domain {
     /// All domains, outermost first.
-    pub const ALL: [Self; 4] = [Self::Object, Self::Mem, Self::Raw, Self::Libc];
+    pub const ALL: [Self; 5] = [Self::Object, Self::Mem, Self::Raw, Self::Libc, Self::Map];
 
     /// The domain of a code that crossed the fence, if it is one.
     #[must_use]
@@ -26,6 +28,7 @@ impl Domain {
             1 => Some(Self::Mem),
             2 => Some(Self::Raw),
             3 => Some(Self::Libc),
+            4 => Some(Self::Map),
             _ => None,
         }
     }
@@ -38,6 +41,7 @@ impl Domain {
             Self::Mem => "mem",
             Self::Raw => "raw",
             Self::Libc => "libc",
+            Self::Map => "map",
         }
     }
 
@@ -49,6 +53,7 @@ impl Domain {
             Self::Object | Self::Mem => 0,
             Self::Raw => 1,
             Self::Libc => 2,
+            Self::Map => 3,
         }
     }
 }
@@ -62,6 +67,6 @@ mod tests {
         for domain in Domain::ALL {
             assert_eq!(Domain::from_code(domain as u8), Some(domain));
         }
-        assert_eq!(Domain::from_code(4), None);
+        assert_eq!(Domain::from_code(5), None);
     }
 }

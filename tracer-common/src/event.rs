@@ -59,7 +59,7 @@ const _: () = assert!(size_of::<StackRecord>() == 32 + 24 * MAX_DEPTH);
 
 impl EventHead {
     /// Splits a record from the ring into its head and what follows: the `depth` frames of a [`EventKind::Stack`], for [`py_frames`], or the addresses of a
-    /// [`EventKind::Native`], for [`addresses`]. `None` for a record that is cut short or of unknown kind: nothing in it is trusted then.
+    /// [`EventKind::Native`], for [`addresses`]. `None` for a [`crate::sample::Happening`], for a record that is cut short or of unknown kind: nothing in it is trusted then.
     #[must_use]
     pub fn parse(record: &[u8]) -> Option<(Self, EventKind, &[u8])> {
         let word = |at: usize| Some(u32::from_ne_bytes(record.get(at..at + 4)?.try_into().ok()?));
@@ -77,6 +77,7 @@ impl EventHead {
             3 => (EventKind::Finalize, 0),
             4 => (EventKind::Native, size_of::<u64>()),
             5 => (EventKind::UnknownCode, 0),
+            8 => (EventKind::Closed, 0),
             _ => return None,
         };
         let bytes = (head.depth as usize).checked_mul(element)?;

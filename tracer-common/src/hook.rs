@@ -78,11 +78,13 @@ pub enum HitKind {
     PoolFree = 3,
     /// Blocks that the slow path handed out; its hits are among the entries and returns.
     NewPoolBlock = 4,
+    /// Hits while the gate was shut: they cost the target what a trap costs, and nothing came of them.
+    Shut = 5,
 }
 
 impl HitKind {
     /// Rows of the counter.
-    pub const ROWS: u32 = 5;
+    pub const ROWS: u32 = 6;
 }
 
 /// A general purpose register of x86-64, numbered as the instruction encoding numbers them.

@@ -59,6 +59,9 @@ pub const MAX_PAGES: u32 = 1 << 14;
 /// C frames that one probe program walks before it calls itself again; the kernel allows 33 calls of one hit (include/linux/bpf.h, `MAX_TAIL_CALL_CNT`).
 pub const NATIVE_TURNS: usize = 8;
 
+/// Python frames that one probe program walks before it calls itself again.
+pub const PYTHON_TURNS: usize = 16;
+
 /// Distinct unwind rules of one process. Place 0 is the rule of code that nothing describes.
 pub const MAX_RULES: u32 = 8192;
 
@@ -71,6 +74,8 @@ pub const LIFETIME_BUCKETS: usize = 64;
 const _: () = assert!(DEFAULT_DEPTH as usize <= MAX_DEPTH);
 const _: () = assert!(DEFAULT_BLOCKS <= MAX_BLOCKS);
 const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(65_536));
-const _: () = assert!(MAX_DEPTH / NATIVE_TURNS < 24 && MAX_DEPTH.is_power_of_two());
+// One call to begin the walk along C frames and one to end it; those of the Python frames; and some more for frames inside the allocator, which are not recorded.
+const _: () = assert!(2 + MAX_DEPTH / NATIVE_TURNS + MAX_DEPTH / PYTHON_TURNS + 4 <= 33);
+const _: () = assert!(MAX_DEPTH.is_power_of_two());
 const _: () = assert!(MAX_MODULES.is_power_of_two() && CHUNK_ROWS.is_power_of_two());
 const _: () = assert!(WINDOW.is_power_of_two() && CODE_CHUNK.is_multiple_of(8));

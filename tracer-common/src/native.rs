@@ -17,7 +17,7 @@ pub const EVALUATOR: u64 = 1 << 63;
 pub enum Stage {
     /// Walks C frames; calls itself until they are walked, then the next.
     Native = 0,
-    /// Walks the Python frames and enters the block into the books.
+    /// Walks the Python frames; calls itself until they are walked, then enters the block into the books.
     Books = 1,
 }
 

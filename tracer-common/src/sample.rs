@@ -4,6 +4,8 @@
 //! for itself (elapsed − cost) and `cost` what traps and probes took: both limits are one resource, of which every window uses one
 //! unit, and that is what makes the estimates of [`Gate`]'s reader unbiased however densely the target allocates.
 
+use crate::event::EventKind;
+
 /// The one element of the `GATE` map. The loader writes it whole to open a window; from then on the probes add to it, and close it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,7 +14,8 @@ pub struct Gate {
     pub open: u32,
     /// Number of the window, from 1 on.
     pub window: u32,
-    /// `CLOCK_MONOTONIC` at opening.
+    /// `CLOCK_MONOTONIC` at opening. It may lie ahead, and hits before it do not count: who opens the gate is often on the target's own processor, and keeps
+    /// it from running for some 30 µs more, in which nothing would be seen and whose cost would be taken for the window's rate.
     pub opened_ns: u64,
     /// The same when the probes closed it; 0 if they did not.
     pub closed_ns: u64,
@@ -28,7 +31,7 @@ pub struct Gate {
     pub cost_ns: u64,
     /// The cost of the first [`Self::early_ns`] of own time; 0 as long as that has not passed.
     pub early_cost_ns: u64,
-    /// Hits that were let through.
+    /// Hits that were let through. What they cost is added to `cost_ns` when they end.
     pub hits: u64,
     /// Records that found the ring full.
     pub refused: u64,
@@ -77,7 +80,8 @@ pub struct Happening {
     pub address: u64,
     /// `Born`: bytes as asked for, or of the size class where that is not known.
     pub size_bytes: u64,
-    /// `CLOCK_MONOTONIC`.
+    /// `CLOCK_MONOTONIC` at the beginning of the hit. What was let through as the window closed may come after the window's other records, and
+    /// is told from those of the next one by this.
     pub at_ns: u64,
 }
 
@@ -86,6 +90,31 @@ const _: () = assert!(size_of::<Happening>() == 40);
 impl Happening {
     /// Bit of [`Self::detail`]: no memory was allocated; the object came out of one of CPython's freelists.
     pub const REUSED: u32 = 1 << 8;
+
+    /// Takes a happening out of a record; `None` for any other record, and for one that is cut short.
+    #[must_use]
+    pub fn parse(record: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_ne_bytes(record.get(at..at + 4)?.try_into().ok()?));
+        let long = |at: usize| Some(u64::from_ne_bytes(record.get(at..at + 8)?.try_into().ok()?));
+        let kind = word(0)?;
+        if kind != EventKind::Born as u32 && kind != EventKind::Died as u32 {
+            return None;
+        }
+        Some(Self {
+            kind,
+            detail: word(4)?,
+            site: long(8)?,
+            address: long(16)?,
+            size_bytes: long(24)?,
+            at_ns: long(32)?,
+        })
+    }
+
+    /// Whether it is a birth, and not a death.
+    #[must_use]
+    pub const fn is_birth(&self) -> bool {
+        self.kind == EventKind::Born as u32
+    }
 
     /// The domain's code of a birth.
     #[must_use]
@@ -105,6 +134,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_happening_comes_out_as_it_went_in() {
+        let mut record = Vec::new();
+        for word in [EventKind::Born as u32, Happening::REUSED | 1] {
+            record.extend_from_slice(&word.to_ne_bytes());
+        }
+        for long in [7u64, 0x7f00_0000_1000, 48, 123] {
+            record.extend_from_slice(&long.to_ne_bytes());
+        }
+        let born = Happening::parse(&record).unwrap();
+        assert_eq!((born.site, born.address, born.size_bytes, born.at_ns), (7, 0x7f00_0000_1000, 48, 123));
+        assert!(born.is_birth() && born.is_reused() && born.domain_code() == 1);
+        assert_eq!(Happening::parse(&record[..record.len() - 1]), None);
+        record[0] = EventKind::Died as u8;
+        assert!(!Happening::parse(&record).unwrap().is_birth());
+        record[0] = EventKind::Stack as u8;
+        assert_eq!(Happening::parse(&record), None);
+    }
+
     fn gate(length_ns: u64, share_ns: u64, cost_ns: u64) -> Gate {
         Gate { length_ns, share_ns, cost_ns, ..Gate::default() }
     }
@@ -119,6 +167,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn only_whole_happenings_are_taken(record: Vec<u8>) {
+            prop_assert!(Happening::parse(&record).is_none() || record.len() >= size_of::<Happening>());
+        }
+
         #[test]
         fn nothing_overflows_and_more_time_never_reopens(length: u64, share: u64, cost: u64, elapsed: u64, more: u64) {
             let gate = gate(length, share, cost);

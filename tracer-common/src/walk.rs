@@ -4,13 +4,14 @@
 //! For CPython 3.11 (`Include/internal/pycore_frame.h`, `Include/cpython/pystate.h`): tstate → `cframe` → `current_frame`, then along `previous`.
 //! Calls from Python to Python share one C frame, so this chain, and not the C stack, is the Python stack.
 
-use crate::frame::{PyFrame, fingerprint, finish, mix, with_text};
+mod turns;
+
+use crate::frame::{PyFrame, fingerprint, with_text};
 use crate::layout::PyLayout;
 use crate::limits::{CODE_CHUNK, MAX_DEPTH, TEXT_CHUNK, WINDOW};
 use crate::window::{Want, Window};
 
-/// Frames side by side are not further apart than this, in bytes: the largest is as long as its function's variables and stack.
-const MAX_GAP: u64 = 2048;
+pub use turns::{Progress, Walked, Wish, mix_frame, walk};
 
 /// The longest stretch of frames that is taken for one, in bytes.
 const MAX_SPAN: u64 = 256 << 10;
@@ -62,6 +63,8 @@ pub struct Scratch {
     pub floor: u64,
     /// The thread state that was last found to be this thread's.
     pub tstate: u64,
+    /// The walk that is under way.
+    pub progress: Progress,
     /// The identity bytes of a code object.
     pub code: [u64; CODE_CHUNK / 8],
     /// The beginning of a name.
@@ -70,8 +73,10 @@ pub struct Scratch {
     pub epochs: [u32; MAX_DEPTH],
 }
 
-const _: () =
-    assert!(size_of::<Scratch>() == size_of::<Window>() + 16 + CODE_CHUNK + TEXT_CHUNK + 4 * MAX_DEPTH);
+const _: () = assert!(
+    size_of::<Scratch>()
+        == size_of::<Window>() + 16 + size_of::<Progress>() + CODE_CHUNK + TEXT_CHUNK + 4 * MAX_DEPTH
+);
 
 impl Default for Scratch {
     fn default() -> Self {
@@ -79,6 +84,7 @@ impl Default for Scratch {
             window: Window::default(),
             floor: 0,
             tstate: 0,
+            progress: Progress::default(),
             code: [0; CODE_CHUNK / 8],
             text: [0; TEXT_CHUNK / 8],
             epochs: [0; MAX_DEPTH],
@@ -230,82 +236,6 @@ fn step<M: UserMemory>(
         }
     }
     scratch.window.word(place, layout.frame_previous)
-}
-
-/// Adds a frame to a stack's hash.
-#[inline(always)]
-#[must_use]
-pub const fn mix_frame(hash: u64, frame: &PyFrame) -> u64 {
-    mix(mix(hash, frame.code ^ frame.fingerprint), frame.instr_bytes as u32 as u64)
-}
-
-/// What a whole walk found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Walked {
-    /// Frames written.
-    pub depth: u32,
-    /// Why it ended.
-    pub end: WalkEnd,
-    /// The site's id, from the frames and the seed (domain and native caller).
-    pub id: u64,
-}
-
-/// What a walk is asked.
-#[derive(Clone, Copy, Debug)]
-pub struct Wish {
-    /// The innermost frame.
-    pub innermost: u64,
-    /// Frames to take at most, and never more than [`MAX_DEPTH`].
-    pub max_depth: u32,
-    /// What the site's id begins from: domain and native caller.
-    pub seed: u64,
-    /// A number that changes whenever a code object may have died; fingerprints of the same epoch are not read again. 0: always read.
-    pub epoch: u32,
-}
-
-/// Walks from the innermost frame outwards. `frames` may hold the frames of the last walk with the same `scratch`: what is still right of them is kept.
-#[inline(always)]
-pub fn walk<M: UserMemory>(
-    memory: &M,
-    layout: &PyLayout,
-    wish: Wish,
-    scratch: &mut Scratch,
-    frames: &mut [PyFrame; MAX_DEPTH],
-) -> Walked {
-    let mut hash = mix(0, wish.seed);
-    let mut address = wish.innermost;
-    let mut depth = 0;
-    let mut end = WalkEnd::Complete;
-    let mut floor = wish.innermost;
-    // The target has run since: what was read then is read anew.
-    scratch.window.forget();
-    while depth < MAX_DEPTH {
-        if address == 0 {
-            break;
-        }
-        if depth as u32 >= wish.max_depth {
-            end = WalkEnd::Truncated;
-            break;
-        }
-        let Ok(place) = bring(memory, layout, address, scratch) else {
-            end = WalkEnd::Fault;
-            break;
-        };
-        let trusted = wish.epoch != 0 && scratch.epochs[depth] == wish.epoch;
-        let previous = step(memory, layout, place, trusted, scratch, &mut frames[depth]);
-        scratch.epochs[depth] = wish.epoch;
-        hash = mix_frame(hash, &frames[depth]);
-        depth += 1;
-        if address.wrapping_sub(previous) < MAX_GAP && floor == address {
-            floor = previous;
-        }
-        address = previous;
-    }
-    if depth == MAX_DEPTH && address != 0 {
-        end = WalkEnd::Truncated;
-    }
-    scratch.floor = floor;
-    Walked { depth: depth as u32, end, id: finish(hash) }
 }
 
 #[cfg(test)]

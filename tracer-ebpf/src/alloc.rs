@@ -1,21 +1,29 @@
-//! The birth of a block: its stack, its entry in the map, its site's sums.
+//! The birth of a block: its entry in the map and its site's sums, or in a window its line in the log.
 
 use tracer_common::block::Block;
 use tracer_common::config::{TraceConfig, work};
+use tracer_common::domain::Domain;
+use tracer_common::event::EventKind;
 use tracer_common::hook::Role;
 use tracer_common::loss::Loss;
+use tracer_common::sample::Happening;
 use tracer_common::site::SiteTotals;
 use tracer_common::walk::UserMemory;
 
+use crate::birth::{Birth, What};
 use crate::hit::Hit;
 use crate::inflight::{self, Thread};
 use crate::loss::{add, lose, now_ns};
 use crate::maps::BLOCKS;
 use crate::user_memory::HitMemory;
-use crate::{fast, free, resize};
+use crate::{fast, free, gate, object, resize};
 
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
 const ONLY_NEW: u64 = 1;
+/// `BPF_ANY` of the same.
+const OLD_OR_NEW: u64 = 0;
+/// What the kernel refuses is one of the 4095 highest numbers (include/linux/err.h, `MAX_ERRNO`); `MAP_FAILED` is the highest.
+const FIRST_ERROR: u64 = -4095i64 as u64;
 /// `-EEXIST`, `-E2BIG`.
 const EEXIST: i32 = -17;
 const E2BIG: i32 = -7;
@@ -30,14 +38,20 @@ pub fn end(thread: &mut Thread, hit: &Hit<'_>, config: &TraceConfig, result: u64
     if thread.role == Role::PosixMemalign as u8 {
         // 0 is success here, and the address is where the caller wanted it.
         address = if result as u32 == 0 { HitMemory.word(thread.old).unwrap_or(0) } else { 0 };
-    } else if thread.role == Role::Realloc as u8 && !resize::settle(thread, address) {
+    } else if thread.role == Role::Realloc as u8 && !resize::settle(thread, hit.pass, address) {
         return None;
     } else if thread.role == Role::NewPool as u8 {
         if address == 0 {
             // No loss: the fast path turns to the raw allocator now.
             return None;
         }
+        if config.work & work::POOLS != 0 {
+            thread.size_bytes = Block::pool_size(fast::class_bytes(address, config));
+            return Some(fast::pool_of(address, config));
+        }
         thread.size_bytes = fast::new_pool_bytes(thread.size_bytes, address, config);
+    } else if thread.domain == Domain::Map as u8 && address >= FIRST_ERROR {
+        address = 0;
     }
     if address == 0 {
         lose(Loss::FailedAlloc);
@@ -57,6 +71,9 @@ pub fn born(
     thread.int_site = site;
     thread.block =
         Block { site, birth_ns: now_ns(), size_and_domain: Block::pack(thread.size_bytes, thread.domain) };
+    if thread.block.pool_class_bytes().is_some() {
+        return opened(thread, address);
+    }
     if config.work & work::BLOCKS != 0
         && let Err(cause) = BLOCKS.insert(address, &thread.block, ONLY_NEW)
         && !reborn(thread, address, cause)
@@ -72,6 +89,39 @@ pub fn born(
     }
 }
 
+/// Logs a birth, in a window.
+#[inline(always)]
+pub fn log(thread: &mut Thread, site: u64) {
+    let Birth { address, what, .. } = thread.birth;
+    if address == 0 {
+        return;
+    }
+    // Whatever was freed last, its address may be this one now.
+    thread.last_freed = 0;
+    let mut detail = u32::from(thread.domain);
+    if what == What::REUSED {
+        detail |= Happening::REUSED;
+    } else if thread.domain == Domain::Object as u8 {
+        object::allocated(thread, address, thread.size_bytes);
+    }
+    gate::log(Happening {
+        kind: EventKind::Born as u32,
+        detail,
+        site,
+        address,
+        size_bytes: thread.size_bytes,
+        at_ns: thread.started_ns,
+    });
+}
+
+/// Remembers a pool. One that was opened again, which is no loss, has a new owner.
+#[inline(always)]
+fn opened(thread: &Thread, address: u64) {
+    if let Err(cause) = BLOCKS.insert(address, &thread.block, OLD_OR_NEW) {
+        lose(if cause == E2BIG { Loss::BlockMapFull } else { Loss::BlockMapMemory });
+    }
+}
+
 /// Deals with a refused insert. `true` if the block is in the map after all: its address had a tenant whose free went unseen, which is counted and closed.
 #[inline(always)]
 fn reborn(thread: &mut Thread, address: u64, cause: i32) -> bool {
@@ -79,7 +129,10 @@ fn reborn(thread: &mut Thread, address: u64, cause: i32) -> bool {
         lose(if cause == E2BIG { Loss::BlockMapFull } else { Loss::BlockMapMemory });
         return false;
     }
-    lose(Loss::AddressReborn);
+    // Parts of mappings come and go unseen.
+    if thread.domain != Domain::Map as u8 {
+        lose(Loss::AddressReborn);
+    }
     free::take(address, |old| free::account(old));
     BLOCKS.insert(address, &thread.block, 0).is_ok()
 }

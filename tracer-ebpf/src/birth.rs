@@ -8,6 +8,7 @@ use tracer_common::frame::mix;
 use tracer_common::loss::Loss;
 use tracer_common::native::{Begin, Mode, NativeEnd, Stage};
 
+use crate::gate::{self, Pass};
 use crate::hit::Caller;
 use crate::inflight::{self, Thread};
 use crate::loss::lose;
@@ -24,8 +25,20 @@ pub struct Birth {
     pub caller: Caller,
     /// Its domain's code.
     pub domain: u32,
-    /// 1 for a call of `PyLong_FromLong` that allocated nothing.
-    pub is_int: u32,
+    /// A [`What`].
+    pub what: u32,
+}
+
+/// What is born.
+pub struct What;
+
+impl What {
+    /// A block.
+    pub const BLOCK: u32 = 0;
+    /// Nothing: `PyLong_FromLong` was called, and had no need to allocate.
+    pub const INT: u32 = 1;
+    /// An object, in a block that one of CPython's freelists kept.
+    pub const REUSED: u32 = 2;
 }
 
 /// Where the thread is.
@@ -44,6 +57,7 @@ pub struct Registers {
 #[inline(always)]
 pub fn begin<C: EbpfContext>(ctx: &C, thread: &mut Thread, config: &TraceConfig, registers: Registers) {
     let seed = u64::from(thread.birth.domain);
+    thread.scratch.progress.reset();
     if config.native == Mode::Off as u32 {
         thread.native.end = NativeEnd::Off as u32;
         thread.native.depth = 0;
@@ -64,7 +78,7 @@ pub fn begin<C: EbpfContext>(ctx: &C, thread: &mut Thread, config: &TraceConfig,
     hand_over(ctx, Stage::Native);
 }
 
-/// Calls another program, which goes on in the place of this one.
+/// Calls another program, which goes on in the place of this one; it comes back only if there is none to call, and the hit ends.
 #[inline(always)]
 pub fn hand_over<C: EbpfContext>(ctx: &C, stage: Stage) {
     // SAFETY: the context is the one that the kernel passed.
@@ -76,27 +90,32 @@ pub fn hand_over<C: EbpfContext>(ctx: &C, stage: Stage) {
 #[inline(always)]
 pub fn context() -> Option<(&'static mut Thread, &'static TraceConfig)> {
     let config = CONFIG.get(0)?;
-    Some((inflight::thread(bpf_get_current_pid_tgid() as u32)?, config))
+    Some((inflight::entry(bpf_get_current_pid_tgid() as u32)?, config))
 }
 
-/// Walks the Python frames and enters the block.
+/// Walks the Python frames, as many as one program may, calls itself for the rest, and at their end enters the block.
 #[inline(always)]
 pub fn books<C: EbpfContext>(ctx: &C) {
     let Some((thread, config)) = context() else { return };
+    if stack::walk(thread, config) {
+        hand_over(ctx, Stage::Books);
+        return settle(thread);
+    }
     let site = stack::site(thread, config);
     let birth = thread.birth;
-    if birth.address != 0 {
+    if gate::logs(config) {
+        alloc::log(thread, site.0);
+    } else if birth.address != 0 {
         alloc::born(thread, config, site, birth.address);
     }
-    if birth.is_int == 1 {
+    if birth.what == What::INT {
         ints::count(thread, site.0);
     }
-    keep_the_stack(ctx);
+    settle(thread);
 }
 
-/// Never hands over; it is here for the tail call, which makes the kernel give the program no private stack ([`PROGRAMS`]).
+/// Charges the window with the thread's hit, which ends here.
 #[inline(always)]
-fn keep_the_stack<C: EbpfContext>(ctx: &C) {
-    // SAFETY: the context is the one that the kernel passed; the place is behind the table's end, so the call returns.
-    unsafe { PROGRAMS.tail_call(ctx, Stage::COUNT) };
+pub fn settle(thread: &Thread) {
+    gate::settle(Pass { window: thread.window, started_ns: thread.started_ns });
 }

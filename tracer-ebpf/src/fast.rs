@@ -6,18 +6,21 @@ use tracer_common::hook::{BlockFrom, SizeFrom, SlowCall};
 use tracer_common::loss::Loss;
 use tracer_common::walk::UserMemory;
 
-use crate::birth::Birth;
-use crate::code;
-use crate::free::{account, take};
+use crate::birth::{Birth, What};
+use crate::free::{account, take, told};
 use crate::hit::{Caller, Hit, caller};
 use crate::inflight::{self, Thread};
 use crate::loss::lose;
 use crate::maps::{PROCESS, SLOW_CALLS};
 use crate::user_memory::HitMemory;
+use crate::{code, gate};
 
 /// `pool_header.freeblock` and `pool_header.szidx`, in bytes from the pool; the same from CPython 3.8 to 3.15 (`Objects/obmalloc.c`, facts/cpython.md §2.1).
 const FREEBLOCK: u64 = 8;
 const SZIDX: u64 = 36;
+
+/// Bytes of a pool's header (`POOL_OVERHEAD`), the same in these versions.
+const POOL_OVERHEAD: u64 = 48;
 
 /// The largest block of pymalloc (`SMALL_REQUEST_THRESHOLD`): a register that holds more does not hold a size.
 const LARGEST_BYTES: u64 = 512;
@@ -25,13 +28,10 @@ const LARGEST_BYTES: u64 = 512;
 /// Bytes between size classes.
 const CLASS_BYTES: u64 = 16;
 
-/// Bytes that CPython's debug hooks put before a block (`Objects/obmalloc.c`, `_PyMem_DebugRawAlloc`): what they free lies that much lower.
-const DEBUG_PREFIX: u64 = 16;
-
 /// A block is handed out. `None` if a call in flight owns it.
 #[inline(always)]
 pub fn alloc(hit: &Hit<'_>, config: &TraceConfig, a: u64, b: u64) -> Option<&'static mut Thread> {
-    let thread = inflight::thread(hit.tid)?;
+    let thread = inflight::thread(hit)?;
     if inflight::owned(thread, hit) {
         return None;
     }
@@ -43,7 +43,8 @@ pub fn alloc(hit: &Hit<'_>, config: &TraceConfig, a: u64, b: u64) -> Option<&'st
         class_bytes(a, config)
     };
     thread.domain = hit.hook.domain;
-    thread.birth = Birth { address: a, caller: caller(hit), domain: u32::from(hit.hook.domain), is_int: 0 };
+    thread.birth =
+        Birth { address: a, caller: caller(hit), domain: u32::from(hit.hook.domain), what: What::BLOCK };
     Some(thread)
 }
 
@@ -54,14 +55,29 @@ pub fn free(hit: &Hit<'_>, config: &TraceConfig, a: u64) {
     if hit.hook.block_from == BlockFrom::Freeblock as u8 {
         address = HitMemory.word(a.wrapping_add(FREEBLOCK)).unwrap_or(0);
     }
+    if gate::logs(config) {
+        return log(hit, address);
+    }
     code::freed(address, config);
     if take(address, account) {
         return;
     }
-    let Some(thread) = inflight::thread(hit.tid) else { return };
+    let Some(thread) = inflight::thread(hit) else { return };
     // An outer `free` of the same block has closed its books already.
-    if thread.last_freed.wrapping_sub(address) > DEBUG_PREFIX && !inflight::owned(thread, hit) {
+    if !told(thread, address) && !inflight::owned(thread, hit) {
         lose(Loss::UnknownFree);
+    }
+}
+
+/// The same in a window, where nothing is known of blocks: a death, unless an outer `free` or a `realloc` in flight tells it.
+#[inline(always)]
+fn log(hit: &Hit<'_>, address: u64) {
+    let Some(thread) = inflight::thread(hit) else { return };
+    let told = told(thread, address);
+    // Nothing is freed inside this.
+    thread.last_freed = 0;
+    if address != 0 && !told && !inflight::owned(thread, hit) {
+        gate::died(hit.pass, address);
     }
 }
 
@@ -72,7 +88,7 @@ pub fn new_pool(hit: &Hit<'_>, register: impl Fn(u8) -> u64) {
     let from = HitMemory.word(hit.sp).unwrap_or(0);
     let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
     let key = from.wrapping_sub(slot) as i64;
-    let Some(thread) = inflight::thread(hit.tid) else { return };
+    let Some(thread) = inflight::thread(hit) else { return };
     if !inflight::claim(thread, hit) {
         return;
     }
@@ -105,10 +121,47 @@ pub fn new_pool_bytes(asked_bytes: u64, block: u64, config: &TraceConfig) -> u64
     }
 }
 
+/// A block of a pool.
+#[derive(Clone, Copy)]
+pub struct PoolBlock {
+    /// Its address.
+    pub address: u64,
+    /// Bytes of its size class.
+    pub size_bytes: u64,
+}
+
+/// The block of pymalloc's that begins at most so many bytes, in steps of [`CLASS_BYTES`], before an address; `None` if what is around it is no pool. A pool's header
+/// says how large its blocks are twice, and where no header is, hardly any memory does.
+#[inline(always)]
+pub fn block_around(address: u64, before: u64, config: &TraceConfig) -> Option<PoolBlock> {
+    let pool_bytes = u64::from(config.pool_bytes);
+    let pool = address & !pool_bytes.wrapping_sub(1);
+    let class = HitMemory.word(pool.wrapping_add(SZIDX - 4)).ok()? >> 32;
+    // `nextoffset` and, above it, `maxnextoffset`, which `allocate_from_pool` sets to the place of the last block (`POOL_SIZE - size`).
+    let last = HitMemory.word(pool.wrapping_add(SZIDX + 4)).ok()? >> 32;
+    let size_bytes = (class + 1) * CLASS_BYTES;
+    if size_bytes > LARGEST_BYTES || last.wrapping_add(size_bytes) != pool_bytes {
+        return None;
+    }
+    let inside = address.wrapping_sub(pool).wrapping_sub(POOL_OVERHEAD);
+    if inside >= pool_bytes {
+        return None;
+    }
+    let behind = inside % size_bytes;
+    (behind <= before && behind % CLASS_BYTES == 0)
+        .then_some(PoolBlock { address: address.wrapping_sub(behind), size_bytes })
+}
+
+/// The pool of a block.
+#[inline(always)]
+pub fn pool_of(block: u64, config: &TraceConfig) -> u64 {
+    block & !(u64::from(config.pool_bytes).wrapping_sub(1))
+}
+
 /// The bytes of each block in the pool of a block.
 #[inline(always)]
 pub fn class_bytes(block: u64, config: &TraceConfig) -> u64 {
-    let pool = block & !(u64::from(config.pool_bytes).wrapping_sub(1));
+    let pool = pool_of(block, config);
     // The word before is half of another field; a word is what can be read.
     let word = HitMemory.word(pool.wrapping_add(SZIDX - 4)).unwrap_or(0);
     ((word >> 32) + 1) * CLASS_BYTES

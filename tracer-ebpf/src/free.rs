@@ -2,14 +2,19 @@
 
 use tracer_common::block::Block;
 use tracer_common::config::TraceConfig;
+use tracer_common::domain::Domain;
 use tracer_common::loss::Loss;
 use tracer_common::site::lifetime_bucket;
 
 use crate::code;
+use crate::gate;
 use crate::hit::Hit;
-use crate::inflight;
+use crate::inflight::{self, Thread};
 use crate::loss::{add, add_u32, lose, now_ns};
 use crate::maps::{BLOCKS, SITES};
+
+/// Bytes that CPython's debug hooks put before a block (`Objects/obmalloc.c`, `_PyMem_DebugRawAlloc`): what they free lies that much lower.
+const DEBUG_PREFIX: u64 = 16;
 
 /// A call of `free(address)`. The entry must go before the allocator has the block back: a moment later the address may be another thread's.
 #[inline(always)]
@@ -17,17 +22,40 @@ pub fn free(hit: &Hit<'_>, config: &TraceConfig, address: u64) {
     if address == 0 {
         return;
     }
+    if gate::logs(config) {
+        return log(hit, address);
+    }
     code::freed(address, config);
     let known = take(address, account);
-    let innermost = hit.domain.rank() == 2;
-    if known && innermost {
+    let innermost = hit.domain.rank() >= Domain::Libc.rank();
+    // What is unmapped may be a part of what was mapped, or older than the trace: the loader looks at what is left.
+    if (known && innermost) || hit.domain.rank() == Domain::Map.rank() {
         return;
     }
-    let Some(thread) = inflight::thread(hit.tid) else { return };
+    let Some(thread) = inflight::thread(hit) else { return };
     if !known && !inflight::nested(thread, hit) && thread.last_freed != address {
         lose(Loss::UnknownFree);
     }
     thread.last_freed = if innermost { 0 } else { address };
+}
+
+/// The same in a window, where nothing is known of blocks: a death, unless an outer `free` has told it, or it is a block that the allocator has for itself.
+#[inline(always)]
+fn log(hit: &Hit<'_>, address: u64) {
+    let Some(thread) = inflight::thread(hit) else { return };
+    let rank = hit.domain.rank();
+    let told = told(thread, address) && rank > thread.freed_rank;
+    thread.last_freed = if rank == 2 { 0 } else { address };
+    thread.freed_rank = rank;
+    if !told && !inflight::nested(thread, hit) {
+        gate::died(hit.pass, address);
+    }
+}
+
+/// Whether an outer `free` has been given the block, or one that begins up to [`DEBUG_PREFIX`] behind it.
+#[inline(always)]
+pub fn told(thread: &Thread, address: u64) -> bool {
+    thread.last_freed.wrapping_sub(address) <= DEBUG_PREFIX
 }
 
 /// Takes a block out of the map and hands a copy to `then`; `false` if it is not there. The copy comes first: once deleted, the

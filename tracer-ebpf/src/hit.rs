@@ -12,12 +12,13 @@ use tracer_common::event::EventKind;
 use tracer_common::hook::{CallerFrom, HitKind, Hook, Role};
 use tracer_common::walk::UserMemory;
 
-use crate::birth::{self, Birth, Registers};
+use crate::birth::{self, Birth, Registers, What};
+use crate::gate::{self, Pass};
 use crate::inflight::Thread;
 use crate::loss::add;
 use crate::maps::{CONFIG, HITS, HOOKS, PROCESS};
 use crate::user_memory::HitMemory;
-use crate::{alloc, fast, free, inflight, ints, process, resize};
+use crate::{alloc, fast, free, inflight, ints, object, process, resize};
 
 /// Reads one field of the context, in assembly: LLVM merges reads of different fields, volatile or not, into one read at a computed
 /// offset, which the verifier refuses ("dereference of modified ctx ptr").
@@ -53,6 +54,8 @@ pub struct Hit<'m> {
     pub stack: u64,
     /// The probed instruction.
     pub ip: u64,
+    /// The window that it is in.
+    pub pass: Pass,
 }
 
 /// A hit, at an instruction or at a return.
@@ -60,7 +63,15 @@ pub struct Hit<'m> {
 pub fn hit<C: EbpfContext>(ctx: &C) {
     let Some(config) = CONFIG.get_ptr_mut(0) else { return };
     // SAFETY: the pointer came from the map a line above; the loader does not write while probes are attached, but for `armed`.
-    let Some(mut hit) = accept(ctx, unsafe { &*config }) else { return };
+    let Some(hit) = accept(ctx, unsafe { &*config }) else { return };
+    admitted(ctx, config, hit);
+    // A program that was called goes on in the place of this one: only what ends here comes back.
+    gate::settle(hit.pass);
+}
+
+/// A hit that counts.
+#[inline(always)]
+fn admitted<C: EbpfContext>(ctx: &C, config: *mut TraceConfig, mut hit: Hit<'_>) {
     let Some(role) = hit.hook.role() else { return };
     let regs = ctx.as_ptr().cast::<pt_regs>().cast_const();
     hit.stack = read_field!(regs, rsp);
@@ -69,7 +80,7 @@ pub fn hit<C: EbpfContext>(ctx: &C) {
     learn_slot(hit.ip, hit.hook.tstate_delta);
     let a = register(regs, hit.hook.a);
     let b = register(regs, hit.hook.b);
-    // SAFETY: as above.
+    // SAFETY: the caller got the pointer from the map; the loader does not write while probes are attached, but for `armed`.
     let settings = unsafe { &*config };
     let thread = match role {
         Role::FastAlloc => match fast::alloc(&hit, settings, a, b) {
@@ -86,14 +97,17 @@ pub fn hit<C: EbpfContext>(ctx: &C) {
         Role::AlignedAlloc => return inflight::begin(&hit, b, 0),
         Role::PosixMemalign => return inflight::begin(&hit, b, a),
         Role::IntFromLong => return ints::begin(&hit, a as i64),
-        // Only sampling asks for births.
-        Role::Birth => return,
+        Role::Birth => match object::born(&hit, settings, a) {
+            Some(thread) => thread,
+            None => return,
+        },
         Role::Finalize => return process::disarm(config, EventKind::Finalize),
         Role::Return | Role::IntReturn | Role::NewPoolReturn => match returned(&hit, role, settings, a) {
             Some(thread) => thread,
             None => return,
         },
     };
+    thread.started_ns = hit.pass.started_ns;
     birth::begin(
         ctx,
         thread,
@@ -108,7 +122,7 @@ fn returned(hit: &Hit<'_>, role: Role, config: &TraceConfig, result: u64) -> Opt
     if role == Role::NewPoolReturn && result != 0 {
         count(HitKind::NewPoolBlock);
     }
-    let thread = inflight::thread(hit.tid)?;
+    let thread = inflight::thread(hit)?;
     if role == Role::IntReturn {
         let site = ints::end(thread, hit)?;
         if site != 0 {
@@ -116,11 +130,12 @@ fn returned(hit: &Hit<'_>, role: Role, config: &TraceConfig, result: u64) -> Opt
             return None;
         }
         thread.birth =
-            Birth { address: 0, caller: thread.int_caller, domain: Domain::Object as u32, is_int: 1 };
+            Birth { address: 0, caller: thread.int_caller, domain: Domain::Object as u32, what: What::INT };
         return Some(thread);
     }
     let address = alloc::end(thread, hit, config, result)?;
-    thread.birth = Birth { address, caller: thread.caller, domain: u32::from(thread.domain), is_int: 0 };
+    thread.birth =
+        Birth { address, caller: thread.caller, domain: u32::from(thread.domain), what: What::BLOCK };
     Some(thread)
 }
 
@@ -136,6 +151,16 @@ fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig) -> Option<Hit<'static>>
     let tid = process::target_thread(config, state)?;
     // SAFETY: the helper only reads the context.
     let hook = HOOKS.get(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) } as u32)?;
+    // That the interpreter ends is of interest at any time.
+    let pass = if gate::logs(config) && hook.role != Role::Finalize as u8 {
+        let Some(pass) = gate::enter() else {
+            count(HitKind::Shut);
+            return None;
+        };
+        pass
+    } else {
+        Pass::TRACE
+    };
     count(if hook.returns == 1 {
         HitKind::Return
     } else if hook.role == Role::FastAlloc as u8 {
@@ -145,7 +170,7 @@ fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig) -> Option<Hit<'static>>
     } else {
         HitKind::Entry
     });
-    Some(Hit { tid, hook, domain: hook.domain(), sp: 0, stack: 0, ip: 0 })
+    Some(Hit { tid, hook, domain: hook.domain(), sp: 0, stack: 0, ip: 0, pass })
 }
 
 /// Counts something that happens at hits.

@@ -5,6 +5,7 @@
 //! else means that the call in flight never returned.
 
 use tracer_common::block::Block;
+use tracer_common::domain::Domain;
 use tracer_common::event::StackRecord;
 use tracer_common::hook::Role;
 use tracer_common::loss::Loss;
@@ -15,6 +16,7 @@ use crate::birth::Birth;
 use crate::hit::{Caller, Hit, caller};
 use crate::loss::lose;
 use crate::maps::{BLOCKS, EMPTY_THREAD, THREADS};
+use crate::object::{self, RECENT, Recent};
 
 /// What is remembered per thread. Only the thread's own hits touch it, and a thread is in one hit at a time: it is private without a lock,
 /// unlike per-CPU room, which a preempted hit would share (facts/ebpf.md §2.6).
@@ -38,8 +40,8 @@ pub struct Thread {
     pub domain: u8,
     /// Nesting rank of that domain.
     pub rank: u8,
-    /// Padding.
-    pub reserved: u8,
+    /// Nesting rank of the `free` behind `last_freed`.
+    pub freed_rank: u8,
     /// The block that the last outer `free` was given: the same pointer passes the inner domains' `free` as well.
     pub last_freed: u64,
     /// `PyLong_FromLong` in flight: its stack pointer (0: none), its value, and the site of the allocation inside it (0: none yet).
@@ -50,6 +52,14 @@ pub struct Thread {
     pub int_site: u64,
     /// Who called that `PyLong_FromLong`.
     pub int_caller: Caller,
+    /// The window that all this is of; 0 in a trace, which has none.
+    pub window: u32,
+    /// Where the next of `recent` goes.
+    pub recent_next: u32,
+    /// When the hit began that a birth is of.
+    pub started_ns: u64,
+    /// Blocks of this window in which no object has been born yet.
+    pub recent: [Recent; RECENT],
     /// The block that is about to be inserted.
     pub block: Block,
     /// What the stack is walked for now.
@@ -63,12 +73,31 @@ pub struct Thread {
 }
 
 const _: () = assert!(
-    size_of::<Thread>() == 176 + size_of::<Native>() + size_of::<Scratch>() + size_of::<StackRecord>()
+    size_of::<Thread>()
+        == 192
+            + RECENT * size_of::<Recent>()
+            + size_of::<Native>()
+            + size_of::<Scratch>()
+            + size_of::<StackRecord>()
 );
 
-/// The entry of the current thread, made if need be.
+/// The entry of the hit's thread, made if need be. What it holds of another window is forgotten: while the gate was shut, calls have come and gone unseen.
 #[inline(always)]
-pub fn thread(tid: u32) -> Option<&'static mut Thread> {
+pub fn thread(hit: &Hit<'_>) -> Option<&'static mut Thread> {
+    let thread = entry(hit.tid)?;
+    if thread.window != hit.pass.window {
+        thread.window = hit.pass.window;
+        thread.sp = 0;
+        thread.int_sp = 0;
+        thread.last_freed = 0;
+        object::forget(thread);
+    }
+    Some(thread)
+}
+
+/// The entry of a thread, made if need be.
+#[inline(always)]
+pub fn entry(tid: u32) -> Option<&'static mut Thread> {
     if let Some(thread) = THREADS.get_ptr_mut(tid) {
         // SAFETY: only this thread's hits use the entry, one at a time, and only its exit removes it.
         return Some(unsafe { &mut *thread });
@@ -113,7 +142,11 @@ fn give_up(thread: &mut Thread) {
 /// Remembers an allocating call, unless it is nested.
 #[inline(always)]
 pub fn begin(hit: &Hit<'_>, size_bytes: u64, old: u64) {
-    if let Some(thread) = thread(hit.tid)
+    // `sbrk` asks, or gives back.
+    if hit.hook.domain == Domain::Map as u8 && size_bytes as i64 <= 0 {
+        return;
+    }
+    if let Some(thread) = thread(hit)
         && claim(thread, hit)
     {
         thread.size_bytes = size_bytes;

@@ -14,7 +14,7 @@ const SMALL: core::ops::RangeInclusive<i64> = -5..=256;
 /// The entry of `PyLong_FromLong(value)`.
 #[inline(always)]
 pub fn begin(hit: &Hit<'_>, value: i64) {
-    let Some(thread) = inflight::thread(hit.tid) else { return };
+    let Some(thread) = inflight::thread(hit) else { return };
     thread.int_sp = hit.sp;
     thread.int_value = value;
     thread.int_caller = caller(hit);

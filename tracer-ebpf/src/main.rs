@@ -1,5 +1,6 @@
-//! The probes of unshed: entry points only. A hit is checked (`hit`), complete in itself (`fast`) or paired with its return (`inflight`). Where a block is born, the next program (`birth`) walks its C frames (`native`), and the one after it its Python
-//! frames (`stack`), which are written into the books (`alloc`, `free`, `resize`, `ints`); all that is lost is counted (`loss`).
+//! The probes of unshed: entry points only. A hit is checked (`hit`), complete in itself (`fast`, `object`) or paired with its return (`inflight`). Where a block is born, the next program (`birth`) walks its C frames (`native`), and the one after it its Python
+//! frames (`stack`), which are written into the books (`alloc`, `free`, `resize`, `ints`); all that is lost is counted (`loss`). In the windows of the
+//! sample engine hits come through the `gate`, and what happens is logged there instead.
 //!
 //! Every entry point returns 0: any other value makes the kernel build a perf sample (kernel/trace/trace_uprobe.c, `__uprobe_perf_func`).
 #![no_std]
@@ -8,7 +9,9 @@
 
 mod maps;
 mod hit;
+mod gate;
 mod fast;
+mod object;
 mod code;
 mod inflight;
 mod alloc;

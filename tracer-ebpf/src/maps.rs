@@ -1,6 +1,6 @@
 //! Every map in one place: who writes it, who reads it, and what its fullness means for the truth of the report.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
 use tracer_common::block::Block;
@@ -12,6 +12,7 @@ use tracer_common::limits::{
 };
 use tracer_common::loss;
 use tracer_common::native::Stage;
+use tracer_common::sample::Gate;
 use tracer_common::site::{IntTotals, IntValueKey, SiteTotals};
 use tracer_common::unwind::{Module, Page, Row, Rule, View};
 
@@ -20,6 +21,11 @@ use crate::inflight::Thread;
 /// What to trace. Written by the loader, read on every hit; the probes only ever clear `armed`.
 #[map]
 pub static CONFIG: Array<TraceConfig> = Array::with_max_entries(1, 0);
+
+/// The gate of the sample engine. The loader opens and shuts it word by word, through memory that it shares with the probes: nothing that they add at
+/// that moment is lost. Not used by a trace.
+#[map]
+pub static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What is learnt of the running image. Written by the loader for a live process, else by the first hit.
 #[map]

@@ -7,7 +7,8 @@ use tracer_common::loss::Loss;
 use tracer_common::native::{Mode, NativeEnd, Stage, Wish};
 use tracer_common::unwind::{Module, Page, Row, Rule, Tables};
 
-use crate::birth::{context, hand_over};
+use crate::birth::{context, hand_over, settle};
+use crate::gate;
 use crate::loss::lose;
 use crate::maps::{MODULES, PAGES, PROCESS, RING, ROWS, RULES, VIEW};
 use crate::user_memory::HitMemory;
@@ -49,15 +50,17 @@ pub fn walk<C: EbpfContext>(ctx: &C) {
         replaced: (thread.int_sp, thread.int_caller.address),
     };
     if thread.native.walk(&HitMemory, &Maps, wish, &mut thread.scratch.window, NATIVE_TURNS) {
-        return hand_over(ctx, Stage::Native);
+        hand_over(ctx, Stage::Native);
+        return settle(thread);
     }
-    ended(NativeEnd::from_code(thread.native.end), wish.view.generation());
+    ended(NativeEnd::from_code(thread.native.end), wish.view.generation(), gate::patient(config));
     hand_over(ctx, Stage::Books);
+    settle(thread);
 }
 
 /// Counts what is missing, and asks the loader to look again if it may be code that has been mapped since.
 #[inline(always)]
-fn ended(end: NativeEnd, generation: u32) {
+fn ended(end: NativeEnd, generation: u32, flags: u64) {
     let loss = match end {
         NativeEnd::Off | NativeEnd::Running | NativeEnd::Outermost | NativeEnd::Evaluator => return,
         NativeEnd::NoModule => Loss::NativeNoModule,
@@ -70,13 +73,13 @@ fn ended(end: NativeEnd, generation: u32) {
     lose(loss);
     // Where other code was mapped in the place of what is known, the tables lead nowhere.
     if matches!(end, NativeEnd::NoModule | NativeEnd::NoRows | NativeEnd::Astray) {
-        ask(generation);
+        ask(generation, flags);
     }
 }
 
 /// Asks once for each generation of the tables.
 #[inline(always)]
-fn ask(generation: u32) {
+fn ask(generation: u32, flags: u64) {
     let Some(state) = PROCESS.get_ptr_mut(0) else { return };
     // SAFETY: the pointer came from the map; the field is one aligned word, and a race asks twice, which is harmless.
     let asked = unsafe { &raw mut (*state).asked };
@@ -87,6 +90,6 @@ fn ask(generation: u32) {
     // SAFETY: as above. It is set first: a loader that is busy with a full ring looks here between two batches.
     unsafe { asked.write_volatile(generation) };
     let head = EventHead { kind: EventKind::UnknownCode as u32, ..EventHead::default() };
-    // It only wakes the loader.
-    let _ = RING.output::<EventHead>(head, 0);
+    // It only wakes the loader, or in a window waits until that looks.
+    let _ = RING.output::<EventHead>(head, flags);
 }

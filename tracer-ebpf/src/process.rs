@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::bpf_get_ns_current_pid_tgid;
 use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::event::{EventHead, EventKind};
 
+use crate::gate::WAKE;
 use crate::maps::{CONFIG, PROCESS, RING, THREADS};
 
 /// Whether the current thread belongs to the target, and its id in the kernel's own namespace. The question is asked in the target's namespace
@@ -78,6 +79,6 @@ pub fn disarm(config: *mut TraceConfig, kind: EventKind) {
     if was_armed == 1 {
         let head = EventHead { kind: kind as u32, ..EventHead::default() };
         // The ring can only be full of stacks; the loader then learns from `armed` that counting has stopped.
-        let _ = RING.output::<EventHead>(head, 0);
+        let _ = RING.output::<EventHead>(head, WAKE);
     }
 }

@@ -5,8 +5,8 @@ use aya_log_ebpf::debug;
 use tracer_common::config::{TraceConfig, work};
 use tracer_common::domain::Domain;
 use tracer_common::event::{EventHead, EventKind};
-use tracer_common::frame::{PyFrame, finish, mix};
-use tracer_common::limits::MAX_DEPTH;
+use tracer_common::frame::PyFrame;
+use tracer_common::limits::{MAX_DEPTH, PYTHON_TURNS};
 use tracer_common::loss::Loss;
 use tracer_common::native::NativeEnd;
 use tracer_common::site::{OTHER_SITES, SiteTotals};
@@ -17,15 +17,15 @@ use crate::inflight::Thread;
 use crate::loss::lose;
 use crate::maps::{EMPTY_SITE, PROCESS, RING, SITES};
 use crate::user_memory::HitMemory;
-use crate::{code, process};
+use crate::{code, gate, process};
 
-/// The site that the current thread stands at, by its Python frames, its C frames, and the domain: its id, and its element, which exists if there is
+/// The site that the current thread stands at, once its stack is walked, by its Python frames, its C frames, and the domain: its id, and its element, which exists if there is
 /// room. Its stack is on its way to the loader.
 #[inline(always)]
 pub fn site(thread: &mut Thread, config: &TraceConfig) -> (u64, Option<*mut SiteTotals>) {
     let Birth { domain, caller, .. } = thread.birth;
-    let walked = walk(thread, config, thread.native.hash);
-    if config.work & work::SITES == 0 {
+    let walked = walked(thread);
+    if config.work & (work::SITES | work::LOG) == 0 {
         return (OTHER_SITES, None);
     }
     let Some(totals) = element(walked.id, domain) else {
@@ -36,7 +36,7 @@ pub fn site(thread: &mut Thread, config: &TraceConfig) -> (u64, Option<*mut Site
     let sent = unsafe { &raw mut (*totals).stack_sent };
     // SAFETY: the pointer is into an element that is never removed; a race sends the stack twice, which is harmless.
     if unsafe { sent.read_volatile() } == 0 {
-        if send(thread, &walked, domain, caller.address) {
+        if send(thread, &walked, domain, caller.address, gate::patient(config)) {
             // SAFETY: as above.
             unsafe { sent.write_volatile(1) };
             debug!(&(), "site {:x}: {} frames, end {}", walked.id, walked.depth, walked.end as u32);
@@ -47,31 +47,44 @@ pub fn site(thread: &mut Thread, config: &TraceConfig) -> (u64, Option<*mut Site
     (walked.id, Some(totals))
 }
 
-/// Walks the Python frames of the current thread and counts what was cut off.
+/// Walks the Python frames of the current thread, as many as one program may; `true` if there are more.
 #[inline(always)]
-fn walk(thread: &mut Thread, config: &TraceConfig, seed: u64) -> Walked {
-    let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
-    let bare = |end| Walked { depth: 0, end, id: finish(mix(mix(0, seed), end as u64)) };
-    if config.work & work::STACKS == 0 {
-        return bare(WalkEnd::Complete);
+pub fn walk(thread: &mut Thread, config: &TraceConfig) -> bool {
+    if !thread.scratch.progress.has_begun() {
+        begin(thread, config);
     }
+    let frames = &mut thread.record.frames;
+    thread.scratch.walk_on(&HitMemory, &config.layout, frames, PYTHON_TURNS)
+}
+
+/// Finds the innermost frame.
+#[inline(always)]
+fn begin(thread: &mut Thread, config: &TraceConfig) {
+    let seed = thread.native.hash;
+    if config.work & work::STACKS == 0 {
+        return thread.scratch.progress.bare(seed, WalkEnd::Complete);
+    }
+    let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
     let tid = || process::target_tid(config).unwrap_or(0);
     // Who allocates without the GIL may have lost its thread state to another thread: then it is asked each time.
     let holds_gil = thread.birth.domain <= Domain::Mem as u32;
     let mut known = thread.scratch.tstate;
     let innermost = walk::innermost(&HitMemory, &config.layout, slot, tid, holds_gil, &mut known);
     thread.scratch.tstate = known;
-    let walked = match innermost {
-        Err(_) => bare(WalkEnd::Fault),
-        Ok(0) => bare(WalkEnd::NoThreadState),
-        Ok(innermost) => walk::walk(
-            &HitMemory,
-            &config.layout,
-            Wish { innermost, max_depth: config.max_depth, seed, epoch: code::epoch(config) },
-            &mut thread.scratch,
-            &mut thread.record.frames,
-        ),
-    };
+    match innermost {
+        Err(_) => thread.scratch.progress.bare(seed, WalkEnd::Fault),
+        Ok(0) => thread.scratch.progress.bare(seed, WalkEnd::NoThreadState),
+        Ok(innermost) => {
+            let wish = Wish { innermost, max_depth: config.max_depth, seed, epoch: code::epoch(config) };
+            thread.scratch.begin(wish);
+        }
+    }
+}
+
+/// What the walk has found; counts what was cut off.
+#[inline(always)]
+fn walked(thread: &Thread) -> Walked {
+    let walked = thread.scratch.progress.walked();
     match walked.end {
         WalkEnd::Complete => {}
         WalkEnd::Truncated => lose(Loss::StackTruncated),
@@ -97,7 +110,7 @@ fn element(id: u64, domain: u32) -> Option<*mut SiteTotals> {
 
 /// Sends the frames through the ring, those in C first; `false` if it is full. What has come through is sent again then, which is harmless.
 #[inline(always)]
-fn send(thread: &mut Thread, walked: &Walked, domain: u32, caller: u64) -> bool {
+fn send(thread: &mut Thread, walked: &Walked, domain: u32, caller: u64, flags: u64) -> bool {
     let native = &mut thread.native;
     if native.end != NativeEnd::Off as u32 {
         let depth = bounded(native.depth);
@@ -109,7 +122,7 @@ fn send(thread: &mut Thread, walked: &Walked, domain: u32, caller: u64) -> bool 
             end: native.end,
             caller,
         };
-        if !output((&raw mut native.head).cast(), depth, size_of::<u64>()) {
+        if !output((&raw mut native.head).cast(), depth, size_of::<u64>(), flags) {
             return false;
         }
     }
@@ -122,7 +135,7 @@ fn send(thread: &mut Thread, walked: &Walked, domain: u32, caller: u64) -> bool 
         end: walked.end as u32,
         caller,
     };
-    output((&raw mut thread.record).cast(), depth, size_of::<PyFrame>())
+    output((&raw mut thread.record).cast(), depth, size_of::<PyFrame>(), flags)
 }
 
 /// A depth as the verifier wants it: through memory, and no more than there are.
@@ -134,9 +147,9 @@ fn bounded(depth: u32) -> u32 {
 
 /// Sends a head and so many elements of this size that lie behind it.
 #[inline(always)]
-fn output(record: *mut core::ffi::c_void, depth: u32, element: usize) -> bool {
+fn output(record: *mut core::ffi::c_void, depth: u32, element: usize, flags: u64) -> bool {
     let len = size_of::<EventHead>() as u64 + u64::from(depth) * element as u64;
     // SAFETY: the record holds MAX_DEPTH elements and `depth` is at most that; the ring lives as long as the program.
-    let status = unsafe { bpf_ringbuf_output((&raw const RING).cast_mut().cast(), record, len, 0) };
+    let status = unsafe { bpf_ringbuf_output((&raw const RING).cast_mut().cast(), record, len, flags) };
     status == 0
 }

@@ -1,9 +1,11 @@
-//! The calls of `bpf(2)` that aya 0.14 does not make: loading a program for `uprobe_multi`, linking it, and reading maps in batches.
+//! The calls of `bpf(2)` that aya 0.14 does not make: loading a program for `uprobe_multi`, linking it, reading maps in batches, and sharing a map's memory.
 //!
 //! Structures are those of `union bpf_attr` in include/uapi/linux/bpf.h; the kernel takes any prefix of it and treats the rest as zero.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 const BPF_MAP_UPDATE_ELEM: i64 = 2;
 const BPF_PROG_LOAD: i64 = 5;
@@ -193,6 +195,58 @@ pub fn update_elem<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K, value
         ..MapElem::default()
     };
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// The first page of an array's memory, which the programs work in as well.
+#[derive(Debug)]
+pub struct SharedPage {
+    page: NonNull<[AtomicU64; PAGE_WORDS]>,
+}
+
+/// Words of a page of x86-64.
+const PAGE_WORDS: usize = 4096 / 8;
+
+// SAFETY: all that is done with the page is done with atomic operations.
+unsafe impl Send for SharedPage {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPage {}
+
+impl SharedPage {
+    /// Of an array that was made with `BPF_F_MMAPABLE`.
+    ///
+    /// # Errors
+    /// What the kernel says (5.5 and later).
+    pub fn of(map: BorrowedFd<'_>) -> io::Result<Self> {
+        // SAFETY: a new mapping at a place that the kernel chooses touches nothing that is there.
+        let page = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                PAGE_WORDS * 8,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(page.cast()) {
+            Some(page_at) if page != libc::MAP_FAILED => Ok(Self { page: page_at }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Its words.
+    #[must_use]
+    pub fn words(&self) -> &[AtomicU64; PAGE_WORDS] {
+        // SAFETY: the mapping is of this size and lives as long as `self`; others change it at any time, which is what atomic words are for.
+        unsafe { self.page.as_ref() }
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and no reference into it outlives `self`.
+        unsafe { libc::munmap(self.page.as_ptr().cast(), PAGE_WORDS * 8) };
+    }
 }
 
 #[repr(C)]

@@ -13,13 +13,20 @@ use crate::python::Python;
 use crate::run::{self, say, works};
 use crate::{product, python, setup};
 
+mod accuracy;
 mod contest;
 mod figures;
+mod flags;
 mod headers;
 mod interpreter;
+mod machine;
 mod options;
+mod overhead;
+mod own;
+mod peers;
 mod price;
 mod process;
+mod recording;
 mod table;
 mod tools;
 mod workload;
@@ -38,8 +45,16 @@ const NAIVE: &str = "--hooks naive --incomplete";
 const PYTHON_FRAMES: &str = "price of a hit: ns of the target's CPU, `--work` at a depth of Python frames";
 const C_FRAMES: &str = "price of a hit: ns of the target's CPU, `--native` at a depth of C frames";
 
-/// Runs the verb.
+/// Runs the verb: `overhead` and `accuracy` ask whether the promises hold, anything else what the trace engine costs.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    match args.split_first() {
+        Some((verb, rest)) if verb == "overhead" => overhead::run(rest),
+        Some((verb, rest)) if verb == "accuracy" => accuracy::run(rest),
+        _ => trace(args),
+    }
+}
+
+fn trace(args: &[String]) -> Result<()> {
     let options = options::parse(args)?;
     product::kernel_lets_us()?;
     setup::build_tools()?;

@@ -31,6 +31,10 @@ const USAGE: &str = "usage: cargo xtask VERB
   verifier [--bless]  instructions and stack of each BPF program against the committed budget
   bench [--runs N] [--only WORKLOAD,…] [--quick]
                       what a trace costs its target, beside other tools, and what a hit costs step by step
+  bench overhead [--only WORKLOAD,…] [--rounds N] [--seconds S] [--unshed 'FLAGS'] [--nothing]
+                      what a recording takes from its target, and its stalls: whether the budget is kept
+  bench accuracy [--only CASE,…] [--seconds 20,60] [--rate N] [--jobs N] [--unshed 'FLAGS'] [--peers CASE,…|none]
+                      whether leaks of eighteen causes are found in a busy service, beside other tools
   kernels [--only SERIES,…] [--image FILE]… [--test NAME]… [--quick]
                       what older and newer kernels say of the BPF programs, and whether a leak is found on them";
 

@@ -41,6 +41,14 @@ pub(crate) fn traceable() -> Result<Python> {
     }
 }
 
+/// The interpreter at a path.
+pub(crate) fn named(path: &Path) -> Result<Python> {
+    match ask(path) {
+        Some(python) => Ok(python),
+        None => bail!("{} is no CPython 3.11", path.display()),
+    }
+}
+
 fn candidates() -> Vec<PathBuf> {
     if let Some(path) = std::env::var_os(OVERRIDE) {
         return vec![path.into()];

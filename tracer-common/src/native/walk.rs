@@ -71,6 +71,8 @@ pub struct Native {
     pub end: u32,
     /// Addresses recorded.
     pub depth: u32,
+    /// What the walk is asked.
+    wish: Wish,
     /// Rules by address.
     known: [Known; KNOWN],
     /// The head of the record that will be sent, and behind it
@@ -79,7 +81,7 @@ pub struct Native {
     pub frames: [u64; MAX_DEPTH],
 }
 
-const _: () = assert!(size_of::<Native>() == 80 + 16 * KNOWN + size_of::<EventHead>() + 8 * MAX_DEPTH);
+const _: () = assert!(size_of::<Native>() == 80 + size_of::<Wish>() + 16 * KNOWN + size_of::<EventHead>() + 8 * MAX_DEPTH);
 const _: () = assert!(
     core::mem::offset_of!(Native, frames) == core::mem::offset_of!(Native, head) + size_of::<EventHead>()
 );
@@ -98,6 +100,7 @@ impl Default for Native {
             extent: 0,
             end: NativeEnd::Off as u32,
             depth: 0,
+            wish: Wish::default(),
             known: [Known::default(); KNOWN],
             head: EventHead::default(),
             frames: [0; MAX_DEPTH],
@@ -106,7 +109,7 @@ impl Default for Native {
 }
 
 /// What does not change along a walk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Wish {
     /// The tables that are valid now.
     pub view: View,
@@ -151,14 +154,16 @@ impl Native {
         window: &mut Window,
         turns: usize,
     ) -> bool {
+        self.wish = wish;
         let mut turn = 0;
         let mut this = self;
         let mut window = window;
         while turn < turns {
-            // What a turn leaves behind lies in memory: the verifier follows each way through a turn on its own, unless it cannot tell them apart afterwards.
+            // What a turn leaves behind lies in memory, and what it is asked as well: the verifier follows each way through a turn on its own, unless it cannot tell them
+            // apart afterwards, also by what was compared on the way.
             this = core::hint::black_box(this);
             window = core::hint::black_box(window);
-            if !this.turn(memory, tables, wish, window) {
+            if !this.turn(memory, tables, window) {
                 this.extent = this.sp.wrapping_sub(this.base);
                 return false;
             }
@@ -173,9 +178,9 @@ impl Native {
         &mut self,
         memory: &M,
         tables: &T,
-        wish: Wish,
         window: &mut Window,
     ) -> bool {
+        let wish = self.wish;
         // Two whole ways. Where they joined, the rule that one of them does not have would be read from a place on the stack that was never written, and
         // the verifier of 5.15 refuses that (6.1's does not); a rule of zeros in its place makes new verifiers follow half as many instructions again.
         let end = match self.rule(tables, wish.view) {

@@ -79,8 +79,8 @@ pub struct Record {
     /// Which allocators to trace
     #[arg(long, value_delimiter = ',', value_name = "DOMAIN,…", default_value = "object,mem,raw")]
     pub domains: Vec<DomainArg>,
-    /// With --exact: also watch PyLong_FromLong: calls, cached small ints and frequent values per stack
-    #[arg(long, requires = "exact", conflicts_with_all = NOT_EXACT)]
+    /// Also watch PyLong_FromLong: calls, cached small ints and frequent values per stack; a trace of every allocation, as with --exact --max-slowdown inf
+    #[arg(long, conflicts_with_all = NOT_EXACT)]
     pub ints: bool,
     /// Trace although some allocations or frees would pass unseen
     #[arg(long)]

@@ -265,7 +265,8 @@ impl ReportPlan {
 
 /// The engine that was asked for; samples unless another was.
 fn engine(flags: &Record) -> Engine {
-    if flags.exact {
+    // What is asked of each call can only be answered where each call is seen.
+    if flags.exact || flags.ints {
         Engine::Trace
     } else if flags.watch {
         Engine::Watch

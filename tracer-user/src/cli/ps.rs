@@ -9,7 +9,7 @@ use tracer_common::domain::Domain;
 
 use crate::error::Result;
 use crate::probe::sites::allocators::Table;
-use crate::probe::sites::{self, How, Wish};
+use crate::probe::sites::{self, How, Purpose, Wish};
 use crate::report::plain;
 use crate::report::processes::{self, ProcessRow};
 use crate::target::memory::Memory;
@@ -85,7 +85,14 @@ fn judge(known: &mut Known, process: &Process, python: &Python) -> target::Judge
     if let Some((_, judgement)) = same.iter().find(|(other, _)| has_id && other.same_functions(&table)) {
         return judgement.clone();
     }
-    let wish = Wish { live: Some(process), domains: &DOMAINS, ints: false, libc: None, how: How::Sites };
+    let wish = Wish {
+        live: Some(process),
+        domains: &DOMAINS,
+        ints: false,
+        libc: None,
+        how: How::Sites,
+        purpose: Purpose::Trace,
+    };
     let flavour = python.flavour.to_string();
     let judgement = match sites::plan(python, &wish) {
         Ok(plan) => (flavour, plan.completeness.complete, plan.completeness.reason),

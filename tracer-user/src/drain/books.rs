@@ -15,9 +15,10 @@ use crate::kernel;
 use crate::probe::load::Probes;
 
 /// The maps whose memory is reported.
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 13] = [
     "CONFIG",
     "PROCESS",
+    "GATE",
     "HOOKS",
     "SLOW_CALLS",
     "BLOCKS",
@@ -92,6 +93,8 @@ pub struct Hits {
     pub pool_allocs: u64,
     /// Blocks that pymalloc took back.
     pub pool_frees: u64,
+    /// While the gate of the sample engine was shut; not among the others.
+    pub shut: u64,
 }
 
 /// Hits while armed, over all CPUs.
@@ -108,6 +111,7 @@ pub fn hits(probes: &mut Probes) -> Result<Hits> {
         returns: sum(HitKind::Return)?,
         pool_allocs: sum(HitKind::PoolAlloc)? + sum(HitKind::NewPoolBlock)?,
         pool_frees: sum(HitKind::PoolFree)?,
+        shut: sum(HitKind::Shut)?,
     })
 }
 

@@ -1,11 +1,16 @@
 //! The ring buffer: new stacks and the target's milestones, parsed as soon as they come, because a code object that is named late may be dead.
 
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 use tracer_common::domain::Domain;
 use tracer_common::event::{EventHead, EventKind, addresses, py_frames};
 use tracer_common::frame::PyFrame;
+use tracer_common::limits::RING_BYTES;
 use tracer_common::native::NativeEnd;
+use tracer_common::sample::Happening;
 use tracer_common::walk::WalkEnd;
 
 use crate::error::{Context, Result};
@@ -37,6 +42,12 @@ pub enum Event {
     },
     /// A stack went through code of no known module: the target's mapped code has changed, or is made at run time.
     UnknownCode,
+    /// A block was born in a window.
+    Born(Happening),
+    /// A block died in a window.
+    Died(Happening),
+    /// The window has used up what it may, and is shut.
+    Closed,
     /// The target replaced its image.
     Exec,
     /// The interpreter began to end.
@@ -47,6 +58,9 @@ impl Event {
     /// Parses a record; `None` for what no probe sends.
     #[must_use]
     pub fn parse(record: &[u8]) -> Option<Self> {
+        if let Some(happening) = Happening::parse(record) {
+            return Some(if happening.is_birth() { Self::Born(happening) } else { Self::Died(happening) });
+        }
         let (head, kind, body) = EventHead::parse(record)?;
         Some(match kind {
             EventKind::Stack => Self::Stack {
@@ -62,13 +76,17 @@ impl Event {
                 frames: addresses(body).collect(),
             },
             EventKind::UnknownCode => Self::UnknownCode,
-            // Only windows of the sample engine have them.
-            EventKind::Born | EventKind::Died | EventKind::Closed => return None,
+            EventKind::Closed => Self::Closed,
+            // Parsed above.
+            EventKind::Born | EventKind::Died => return None,
             EventKind::Exec => Self::Exec,
             EventKind::Finalize => Self::Finalize,
         })
     }
 }
+
+/// The smallest record: a head of eight bytes in front of a [`tracer_common::event::EventHead`].
+const SMALLEST_RECORD: usize = 8 + size_of::<EventHead>();
 
 /// The reading end.
 pub struct Ring {
@@ -103,5 +121,45 @@ impl Ring {
             }
         }
         true
+    }
+
+    /// Waits until the probes wake us, or so long; not inside the runtime, whose timers are too coarse for windows.
+    pub fn wait(&self, most: Duration) {
+        let mut ring = libc::pollfd { fd: self.ring.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let most = libc::timespec {
+            tv_sec: most.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: i64::from(most.subsec_nanos()),
+        };
+        // SAFETY: one descriptor, which is ours and open; no signal mask. Whatever it says, the gate is shut and read next.
+        unsafe { libc::ppoll(&raw mut ring, 1, &raw const most, std::ptr::null()) };
+    }
+
+    /// Hands over all that is there, in order: what a window has left, once its gate is shut. No more than the ring can hold at once, if records keep coming.
+    pub fn drain_all(&mut self, each: impl FnMut(Event)) {
+        self.drain(RING_BYTES as usize / SMALLEST_RECORD, each);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::event::EventKind;
+
+    use super::*;
+
+    #[test]
+    fn a_window_s_records_are_told_apart() {
+        let record = |kind: EventKind| {
+            let mut record = (kind as u32).to_ne_bytes().to_vec();
+            record.extend_from_slice(&[0; 36]);
+            record
+        };
+        let born = Happening { kind: EventKind::Born as u32, ..Happening::default() };
+        let died = Happening { kind: EventKind::Died as u32, ..Happening::default() };
+        assert_eq!(Event::parse(&record(EventKind::Born)), Some(Event::Born(born)));
+        assert_eq!(Event::parse(&record(EventKind::Died)), Some(Event::Died(died)));
+        assert_eq!(Event::parse(&record(EventKind::Closed)), Some(Event::Closed));
+        assert_eq!(Event::parse(&record(EventKind::Finalize)), Some(Event::Finalize));
+        // Too short for a birth, and none other.
+        assert_eq!(Event::parse(&record(EventKind::Born)[..39]), None);
     }
 }

@@ -9,6 +9,7 @@ use tracer_common::site::SiteTotals;
 use super::given::given_bytes;
 use super::history::Histories;
 use super::order::Sort;
+use super::sample::{Errors, Sampled};
 use super::snapshot::Books;
 use super::spread::Spread;
 use super::verdict::{Verdict, judge};
@@ -78,6 +79,8 @@ pub struct SiteFacts {
     pub survivors: Vec<(u64, u64)>,
     /// `--ints`: what `PyLong_FromLong` did.
     pub ints: Option<IntFacts>,
+    /// What stands behind the figures, if they are estimates.
+    pub sampled: Option<Sampled>,
 }
 
 /// What `PyLong_FromLong` did on one stack.
@@ -119,7 +122,27 @@ pub fn sum(id: u64, sites: &[SiteFacts]) -> SiteFacts {
             small: ints(|ints| ints.small),
             values: Vec::new(),
         }),
+        sampled: sum_of_samples(sites),
     }
+}
+
+/// Errors of different sites are chance of the same windows; they are added up as if they all went in one direction.
+fn sum_of_samples(sites: &[SiteFacts]) -> Option<Sampled> {
+    sites.iter().filter_map(|site| site.sampled).reduce(|one, other| Sampled {
+        births: one.births.saturating_add(other.births),
+        survivors: one.survivors.saturating_add(other.survivors),
+        growth_at_least: one.growth_at_least + other.growth_at_least,
+        errors: Errors {
+            live_bytes: one.errors.live_bytes + other.errors.live_bytes,
+            live_blocks: one.errors.live_blocks + other.errors.live_blocks,
+            allocated_bytes: one.errors.allocated_bytes + other.errors.allocated_bytes,
+            allocated_blocks: one.errors.allocated_blocks + other.errors.allocated_blocks,
+            freed_bytes: one.errors.freed_bytes + other.errors.freed_bytes,
+            freed_blocks: one.errors.freed_blocks + other.errors.freed_blocks,
+            growth_bytes_per_second: one.errors.growth_bytes_per_second
+                + other.errors.growth_bytes_per_second,
+        },
+    })
 }
 
 /// Sums over all sites.
@@ -182,6 +205,7 @@ fn facts(books: &Books, histories: &Histories, older: Option<Older>) -> Vec<Site
             lifetimes_ns: Spread::of_lifetimes(&site.lifetimes),
             survivors: blocks.iter().map(|(address, block)| (*address, block.size_bytes())).collect(),
             ints: ints.remove(&id),
+            sampled: None,
         }
     };
     let mut sites: Vec<SiteFacts> = ids.into_iter().map(one).collect();

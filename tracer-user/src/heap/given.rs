@@ -6,6 +6,8 @@ use tracer_common::domain::Domain;
 const PYMALLOC_BYTES: u64 = 512;
 /// pymalloc's size classes are this many bytes apart.
 const PYMALLOC_STEP: u64 = 16;
+/// Bytes of a page, the least that the kernel gives.
+const PAGE: u64 = 4096;
 /// The least that glibc's `malloc` gives, in bytes.
 const MALLOC_LEAST: u64 = 24;
 
@@ -19,6 +21,9 @@ pub const fn given_bytes(domain: Domain, asked: u64) -> u64 {
     if matches!(domain, Domain::Object | Domain::Mem) && asked <= PYMALLOC_BYTES {
         let asked = if asked == 0 { 1 } else { asked };
         return asked.next_multiple_of(PYMALLOC_STEP);
+    }
+    if matches!(domain, Domain::Map) {
+        return asked.saturating_add(PAGE - 1) & !(PAGE - 1);
     }
     let usable = (asked.saturating_add(8 + 15) & !15).saturating_sub(8);
     if usable < MALLOC_LEAST { MALLOC_LEAST } else { usable }

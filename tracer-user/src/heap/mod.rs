@@ -5,6 +5,7 @@ pub mod books;
 pub mod given;
 pub mod history;
 pub mod order;
+pub mod sample;
 pub mod snapshot;
 pub mod spread;
 pub mod verdict;

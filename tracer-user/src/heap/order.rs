@@ -9,7 +9,7 @@ use super::verdict::rank;
 /// What `--sort` puts first. Ties are broken by growth, then live blocks, then the site's id, so that an order is always the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// Live bytes, discounted by the verdict.
+    /// Live bytes, discounted by the verdict; where samples stand for the whole, first the growth that is sure.
     #[default]
     Worst,
     /// Live bytes.
@@ -47,7 +47,7 @@ impl Sort {
             Self::Worst => {
                 let score =
                     |site: &SiteFacts| rank(site.live_bytes, site.verdict, site.growth_bytes_per_second);
-                score(one).total_cmp(&score(other))
+                grown(one).total_cmp(&grown(other)).then(score(one).total_cmp(&score(other)))
             }
             Self::Bytes => one.live_bytes.cmp(&other.live_bytes),
             Self::Blocks => blocks,
@@ -55,6 +55,11 @@ impl Sort {
         };
         first.then(growth).then(blocks)
     }
+}
+
+/// Of a sampled site, the growth of old survivors that is sure, discounted by the verdict; so sites of which none is sure stand behind, in the order of what lives.
+fn grown(site: &SiteFacts) -> f64 {
+    site.sampled.map_or(0.0, |sampled| sampled.growth_at_least * site.verdict.weight(true))
 }
 
 impl FromStr for Sort {
@@ -71,6 +76,7 @@ impl FromStr for Sort {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heap::sample::Sampled;
     use crate::heap::verdict::Verdict;
 
     fn site(id: u64, live_bytes: u64, live_blocks: u64, growth: f64, verdict: Verdict) -> SiteFacts {
@@ -102,6 +108,23 @@ mod tests {
         assert_eq!(order(Sort::Bytes), [3, 1, 2, 4, 5]);
         assert_eq!(order(Sort::Blocks), [2, 4, 5, 3, 1]);
         assert_eq!(order(Sort::Growth), [2, 4, 5, 1, 3]);
+    }
+
+    #[test]
+    fn sampled_sites_stand_in_the_order_of_the_growth_that_is_sure() {
+        let sampled = |id: u64, live_bytes: u64, growth_at_least: f64, verdict: Verdict| SiteFacts {
+            sampled: Some(Sampled { growth_at_least, ..Sampled::default() }),
+            ..site(id, live_bytes, 10, 100.0, verdict)
+        };
+        let mut sites = [
+            sampled(1, 1 << 30, 0.0, Verdict::Unknown),
+            sampled(2, 1000, 20.0, Verdict::Leak),
+            sampled(3, 5000, 1000.0, Verdict::Cache),
+            sampled(4, 1000, 50.0, Verdict::Leak),
+            sampled(5, 1 << 20, 0.0, Verdict::Unknown),
+        ];
+        Sort::Worst.sort(&mut sites);
+        assert_eq!(sites.map(|site| site.id), [4, 2, 3, 1, 5]);
     }
 
     #[test]

@@ -32,10 +32,15 @@ pub struct Spread {
 impl Spread {
     /// The spread of `values`; `None` when there are none.
     pub fn of_values(values: impl Iterator<Item = u64>) -> Option<Self> {
+        Self::of_weighted(values.map(|value| (value, 1)))
+    }
+
+    /// The spread of values each of which stands for so many; `None` when there are none.
+    pub fn of_weighted(values: impl Iterator<Item = (u64, u64)>) -> Option<Self> {
         let mut histogram = Histogram::<u64>::new(DIGITS).ok()?;
         let (mut least, mut most) = (u64::MAX, 0);
-        for value in values {
-            histogram.record(value.min(HIGHEST)).ok()?;
+        for (value, count) in values.filter(|(_, count)| *count > 0) {
+            histogram.record_n(value.min(HIGHEST), count).ok()?;
             least = least.min(value);
             most = most.max(value);
         }
@@ -48,11 +53,17 @@ impl Spread {
     /// bounds of the outer buckets.
     #[must_use]
     pub fn of_lifetimes(lifetimes: &[u32; LIFETIME_BUCKETS]) -> Option<Self> {
+        Self::of_weighted_lifetimes(&lifetimes.map(u64::from))
+    }
+
+    /// The same for counts that are estimates and may be greater.
+    #[must_use]
+    pub fn of_weighted_lifetimes(lifetimes: &[u64; LIFETIME_BUCKETS]) -> Option<Self> {
         let mut histogram = Histogram::<u64>::new(LIFETIME_DIGITS).ok()?;
         let (mut least, mut most) = (u64::MAX, 0);
         for (bucket, &deaths) in lifetimes.iter().enumerate().filter(|(_, deaths)| **deaths > 0) {
             let (from, to) = lifetime_bounds_ns(bucket);
-            histogram.record_n(from.midpoint(to), u64::from(deaths)).ok()?;
+            histogram.record_n(from.midpoint(to), deaths).ok()?;
             least = least.min(from);
             most = most.max(to);
         }

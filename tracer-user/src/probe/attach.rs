@@ -31,6 +31,7 @@ pub enum Link {
 }
 
 /// What holds all the traps of a plan in.
+#[derive(Default)]
 pub struct Links(#[expect(dead_code, reason = "held to be dropped")] Vec<Link>);
 
 impl Method {
@@ -90,8 +91,22 @@ impl Method {
     /// # Errors
     /// What the kernel says; nothing stays attached then.
     pub fn attach(&self, probes: &mut Probes, points: &[Point], pid: u32) -> Result<Links> {
+        self.attach_some(probes, points, pid, |_| true)
+    }
+
+    /// The same for some of them.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn attach_some(
+        &self,
+        probes: &mut Probes,
+        points: &[Point],
+        pid: u32,
+        which: impl Fn(&Point) -> bool,
+    ) -> Result<Links> {
         let mut files = BTreeMap::<(bool, PathBuf), Vec<(u64, u64)>>::new();
-        for (cookie, point) in (1u64..).zip(points) {
+        for (cookie, point) in (1u64..).zip(points).filter(|(_, point)| which(point)) {
             let file = files.entry((!point.returns, point.file.clone())).or_default();
             file.push((point.file_offset, cookie));
         }

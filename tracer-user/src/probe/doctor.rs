@@ -12,7 +12,7 @@ use crate::probe::calibrate;
 use crate::probe::load::{Limits, ProbeLog, Probes};
 use crate::probe::multi;
 use crate::probe::rate::{self, Rate};
-use crate::probe::sites::{self, HookPlan, How, Wish};
+use crate::probe::sites::{self, HookPlan, How, Purpose, Wish};
 use crate::target::census::Heap;
 use crate::target::process::Process;
 use crate::target::python::Python;
@@ -163,7 +163,14 @@ fn target(all: &mut Examination, process: &Process) -> Result<()> {
         format!("{}, {}, {}", python.version, python.flavour, python.image.path.display()),
     );
     let domains = [Domain::Object, Domain::Mem, Domain::Raw];
-    let wish = Wish { live: Some(process), domains: &domains, ints: false, libc: None, how: How::Sites };
+    let wish = Wish {
+        live: Some(process),
+        domains: &domains,
+        ints: false,
+        libc: None,
+        how: How::Sites,
+        purpose: Purpose::Trace,
+    };
     let plan = sites::plan(&python, &wish);
     if let Some(plan) = all.result("probe points", plan, plan_words) {
         let heap = plan.counts_all_pools().then(|| Heap::find(process, &python).ok()).flatten();

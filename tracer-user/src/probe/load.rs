@@ -9,11 +9,13 @@ use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::hook::{Hook, SlowCall, SlowCallKey};
 use tracer_common::limits::{CHUNK_ROWS, MAX_HOOKS, MAX_SLOW_CALLS};
 use tracer_common::native::Stage;
+use tracer_common::sample::Gate;
 use tracer_common::site::{OTHER_SITES, SiteTotals};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel;
 use crate::probe::doctor::kernel_release;
+use crate::probe::gate::SharedGate;
 use crate::probe::multi;
 
 /// The probes, built by build.rs.
@@ -51,6 +53,7 @@ pub enum ProbeLog {
 /// The loaded object: its maps, and its programs as aya holds them.
 pub struct Probes {
     ebpf: Ebpf,
+    gate: SharedGate,
 }
 
 impl Probes {
@@ -91,7 +94,10 @@ impl Probes {
             .override_global("AYA_LOG_LEVEL", &level, true)
             .load(OBJECT)
             .map_err(|cause| refused(&cause))?;
-        let mut probes = Self { ebpf };
+        let gate = ebpf.map("GATE").and_then(map_data);
+        let gate = gate.ok_or_else(|| Error::failed("the object has no map GATE"))?;
+        let gate = SharedGate::of(gate.fd().as_fd())?;
+        let mut probes = Self { ebpf, gate };
         let mut sites: HashMap<_, u64, SiteTotals> = probes.typed("SITES")?;
         sites
             .insert(OTHER_SITES, SiteTotals { stack_sent: 1, ..SiteTotals::default() }, 0)
@@ -108,6 +114,24 @@ impl Probes {
         map.set(0, TraceConfig { armed: 0, ..config }, 0).context("the configuration map")?;
         let mut map: Array<_, ProcessState> = self.typed("PROCESS")?;
         map.set(0, process, 0).context("the process map")
+    }
+
+    /// Opens the gate for a window: from now on hits are logged. The gate's `window` must be another than the last one's, and not 0; it is taken as
+    /// open whatever `open` says.
+    pub fn open_gate(&mut self, gate: Gate) {
+        self.gate.open(gate);
+    }
+
+    /// Shuts the gate, if the probes have not, and says what the window has come to. Hits that are under way may still add to it for some microseconds, and log
+    /// what happens in them.
+    pub fn close_gate(&mut self) -> Gate {
+        self.gate.close()
+    }
+
+    /// The gate as it is now.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        self.gate.read()
     }
 
     /// Writes what the probe points mean. A point's attach cookie is its place in the list plus one: place 0 means nothing.

@@ -1,11 +1,13 @@
-//! Into the kernel: what it allows (`doctor`), where a trap is cheapest (`sites`), the object (`load`), the unwind tables (`unwind`), the links
+//! Into the kernel: what it allows (`doctor`), where a trap is cheapest (`sites`), the object (`load`), the gate of the sample engine's windows (`gate`), the unwind tables (`unwind`), the links
 //! (`attach`), what a trap costs here (`calibrate`), how often there will be one (`rate`) and what that would come to (`forecast`). With `drain`, one of the two rooms that may name aya.
 
 pub mod attach;
+pub mod budget;
 pub mod calibrate;
 pub mod code;
 pub mod doctor;
 pub mod forecast;
+pub mod gate;
 pub mod load;
 pub mod multi;
 pub mod rate;

@@ -18,6 +18,7 @@ use crate::target::process::Process;
 use crate::target::python::Python;
 
 pub mod allocators;
+pub mod births;
 pub mod complete;
 pub mod facts;
 mod free;
@@ -27,10 +28,11 @@ pub mod table;
 pub mod wrapper;
 
 use allocators::{Server, Table};
+use births::BirthCounts;
 use complete::Completeness;
 use facts::{Counts, Facts};
 use spot::{Spot, first_emulated};
-use table::{FUNCTIONS, Function};
+use table::{FUNCTIONS, Function, MAPPERS};
 
 /// The most that is decoded of one function, in bytes.
 const FUNCTION_LIMIT: u64 = 16 << 10;
@@ -85,6 +87,8 @@ pub struct HookPlan {
     pub completeness: Completeness,
     /// The fast paths that were found; none if the functions are hooked by their symbols.
     pub counts: Counts,
+    /// Births of objects, for [`Purpose::Sample`].
+    pub births: BirthCounts,
     /// What each call of the slow path stands in for.
     pub slow_calls: Vec<(SlowCallKey, SlowCall)>,
     /// Who served the Python domains when the plan was made.
@@ -113,17 +117,33 @@ pub enum How {
     Naive,
 }
 
+/// What the hits are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Every block is followed from its birth to its death.
+    #[default]
+    Trace,
+    /// Births and deaths are seen in short windows: objects out of freelists count too, and there should be few points, because each costs an interruption of the
+    /// target whenever a window opens or closes.
+    Sample,
+}
+
 /// What is to be hooked, and who serves the Python domains now.
 #[derive(Clone, Copy)]
 struct Request<'a> {
     domains: &'a [Domain],
     live: Option<&'a Process>,
     table: &'a Table,
+    purpose: Purpose,
 }
 
 impl Request<'_> {
     fn wants(&self, domain: Domain) -> bool {
         self.domains.contains(&domain)
+    }
+
+    fn wants_births(&self) -> bool {
+        self.purpose == Purpose::Sample && self.wants(Domain::Object)
     }
 }
 
@@ -140,6 +160,8 @@ pub struct Wish<'a> {
     pub libc: Option<&'a Image>,
     /// Where the traps go.
     pub how: How,
+    /// What the hits are for.
+    pub purpose: Purpose,
 }
 
 /// Plans the traps.
@@ -149,7 +171,7 @@ pub struct Wish<'a> {
 pub fn plan(python: &Python, wish: &Wish<'_>) -> Result<HookPlan> {
     let memory = wish.live.map(|process| Memory::new(process.pid()));
     let table = Table::read(python, memory.as_ref());
-    let request = Request { domains: wish.domains, live: wish.live, table: &table };
+    let request = Request { domains: wish.domains, live: wish.live, table: &table, purpose: wish.purpose };
     let mut planner = Planner::default();
     let interpreter = Place { image: &python.image, tstate_slot: python.tstate_slot_vaddr() };
     let (completeness, counts, how) = match wish.how {
@@ -167,7 +189,25 @@ pub fn plan(python: &Python, wish: &Wish<'_>) -> Result<HookPlan> {
         };
         planner.function(python, &request, &place, function, how)?;
     }
-    Ok(HookPlan { points: planner.points, completeness, counts, slow_calls: planner.slow_calls, table })
+    let Planner { points, slow_calls, births, .. } = planner;
+    Ok(HookPlan { points, completeness, counts, births, slow_calls, table })
+}
+
+/// Plans the traps on the functions by which a C library gets memory from the kernel, as far as they have symbols and can be decoded.
+#[must_use]
+pub fn mappers(image: &Image) -> Vec<Point> {
+    let mut planner = Planner::default();
+    let place = Place { image, tstate_slot: None };
+    for function in MAPPERS {
+        let symbol = image.elf.symbol(function.symbol);
+        let code = symbol.and_then(|symbol| Some((symbol, image.elf.code(symbol, FUNCTION_LIMIT)?)));
+        if let Some((symbol, code)) = code
+            && let Some(spot) = first_emulated(code, symbol.address, function.arguments)
+        {
+            planner.add_function(&place, function, symbol, &spot);
+        }
+    }
+    planner.points
 }
 
 /// Hooks the fast paths; or nothing, where the functions serve the wish better: if only some of the domains that share their code are wanted, and the
@@ -186,10 +226,16 @@ fn by_sites(
     if wanted == 0 || (own && wanted < python_domains.len()) {
         let functions = functions();
         if wanted == 0 || functions.complete {
+            if request.wants_births() {
+                planner.births = births::add(planner, place, &Facts::of(python, request.table));
+            }
             return (functions, Counts::default(), How::Functions);
         }
     }
     let facts = Facts::of(python, request.table);
+    if request.wants_births() {
+        planner.births = births::add(planner, place, &facts);
+    }
     if facts.gap().is_some() {
         let functions = functions();
         if functions.complete {
@@ -218,6 +264,7 @@ struct Place<'a> {
 struct Planner {
     points: Vec<Point>,
     slow_calls: Vec<(SlowCallKey, SlowCall)>,
+    births: BirthCounts,
     /// Files of foreign allocators.
     foreign: Vec<Rc<Image>>,
 }

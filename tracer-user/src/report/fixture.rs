@@ -70,6 +70,7 @@ pub(super) fn story() -> Story {
             errors: None,
         },
         sampling: None,
+        watch: None,
         notes: Vec::new(),
         losses: Loss::ALL
             .iter()

@@ -24,6 +24,7 @@ pub mod story;
 pub mod text;
 mod together;
 pub mod units;
+pub mod watch;
 
 #[cfg(test)]
 mod fixture;

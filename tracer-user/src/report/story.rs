@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use super::sampling::{Sampling, Score, SiteErrors, SumErrors};
+pub use super::watch::Watch;
 use crate::heap::order::Sort;
 use crate::heap::spread::Spread;
 use crate::heap::verdict::{Verdict, rank};
@@ -31,6 +32,9 @@ pub struct Story {
     /// How it was sampled; `None` where nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    /// The heap from outside, of the watch engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
     /// Sums over everything.
     pub totals: Totals,
     /// What the reader must know to read the figures right, a sentence each: "live counts only blocks older than 5 s".

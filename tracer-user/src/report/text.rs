@@ -15,6 +15,7 @@ mod head;
 mod page;
 mod sampled;
 mod site;
+mod watch;
 
 /// Lines in the table.
 const LINES: usize = 5;
@@ -154,7 +155,9 @@ fn rest(page: &mut Page, story: &Story, hidden: &[&Site], all: usize, quiet: usi
 /// What to say when there is no site to show.
 fn nothing(page: &mut Page, story: &Story) {
     let seconds = units::seconds(story.seconds);
-    if story.totals.allocated_blocks == 0 {
+    if story.watch.is_some() {
+        page.words("No stacks: no pool that was opened while it was watched is in use, nor a large block or a mapping.");
+    } else if story.totals.allocated_blocks == 0 {
         page.words(&format!(
             "No sites: nothing was allocated in these {seconds} in the hooked domains ({}). The process was idle, or allocates elsewhere. \
              Trace it while it works, or for longer (-d SECONDS); --domains adds libc, which sees C extensions too.",

@@ -7,12 +7,12 @@ use tracer_common::domain::Domain;
 use tracer_common::hook::Hook;
 use tracer_common::native::Mode;
 
-use crate::cli::plan::Plan;
+use crate::cli::plan::{Engine, Plan};
 use crate::error::{Error, Kind, Result};
 use crate::probe::attach::{Links, Method};
 use crate::probe::calibrate::TrapCost;
 use crate::probe::load::{Limits, Probes};
-use crate::probe::sites::{self, HookPlan, Wish};
+use crate::probe::sites::{self, HookPlan, Purpose, Wish};
 use crate::probe::{calibrate, doctor, multi};
 use crate::session::code::Code;
 use crate::session::subject::Subject;
@@ -49,6 +49,17 @@ pub(super) struct Hooked {
 impl Hooked {
     /// Plans, loads and attaches; nothing counts yet.
     pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<Self> {
+        let mut this = Self::load(plan, subject)?;
+        let begin = Instant::now();
+        this.links = this.method.attach(&mut this.probes, &this.hooks.points, subject.process.pid())?;
+        this.attach_ms = begin.elapsed().as_secs_f64() * 1e3;
+        // The pid was resolved again when the links were made: it must still be the process that was looked into.
+        subject.check()?;
+        Ok(this)
+    }
+
+    /// Plans and loads; no trap is in yet.
+    pub(super) fn load(plan: &Plan, subject: &Subject) -> Result<Self> {
         let hooks = plan_hooks(subject, plan)?;
         if !hooks.completeness.complete && !plan.incomplete {
             let reason = &hooks.completeness.reason;
@@ -59,6 +70,11 @@ impl Hooked {
             .next("frees that pass unseen invent leaks; trace what can be seen with --incomplete"));
         }
         price::check(plan, subject, &hooks)?;
+        Self::load_hooks(plan, subject, hooks)
+    }
+
+    /// The same for hooks that are planned already.
+    pub(super) fn load_hooks(plan: &Plan, subject: &Subject, hooks: HookPlan) -> Result<Self> {
         let mut code = if plan.native == Mode::Off { None } else { Some(Code::read(subject)?) };
         let rows = code.as_mut().map_or(0, Code::room_for_rows);
         let mut probes = Probes::load(Limits { rows, ..plan.limits }, plan.probe_log)?;
@@ -75,12 +91,7 @@ impl Hooked {
         let method = Method::load(&mut probes, multi)?;
         let trap = calibrate::trap_cost(&method, &mut probes)?;
         probes.watch_process()?;
-        let begin = Instant::now();
-        let links = method.attach(&mut probes, &hooks.points, subject.process.pid())?;
-        let attach_ms = begin.elapsed().as_secs_f64() * 1e3;
-        // The pid was resolved again when the links were made: it must still be the process that was looked into.
-        subject.check()?;
-        Ok(Self { probes, method, links, trap, hooks, code, attach_ms })
+        Ok(Self { probes, method, links: Links::default(), trap, hooks, code, attach_ms: 0.0 })
     }
 
     /// Begins to count.
@@ -120,7 +131,18 @@ fn plan_hooks(subject: &Subject, plan: &Plan) -> Result<HookPlan> {
     let live = (!subject.is_fresh()).then_some(&subject.process);
     sites::plan(
         &subject.python,
-        &Wish { live, domains: &plan.domains, ints: plan.ints, libc: libc.as_ref(), how: plan.how },
+        &Wish {
+            live,
+            domains: &plan.domains,
+            ints: plan.ints,
+            libc: libc.as_ref(),
+            how: plan.how,
+            purpose: if matches!(plan.engine, Engine::Sample { .. }) {
+                Purpose::Sample
+            } else {
+                Purpose::Trace
+            },
+        },
     )
 }
 
@@ -128,7 +150,12 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
     let (ns_dev, ns_ino) = subject.process.pid_namespace();
     // Only where every free of an object is seen, an address is known to be the same code object.
     let frees_seen = hooks.completeness.complete && plan.domains.contains(&Domain::Object);
-    let remember = if frees_seen { work::REMEMBER_CODE } else { 0 };
+    let samples = matches!(plan.engine, Engine::Sample { .. });
+    let more = match (samples, frees_seen) {
+        (true, _) => work::LOG,
+        (false, true) => work::REMEMBER_CODE,
+        (false, false) => 0,
+    };
     TraceConfig {
         armed: 0,
         max_depth: plan.max_depth,
@@ -136,7 +163,7 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
         ns_ino,
         ns_tgid: subject.process.namespace_pid(),
         pool_bytes: subject.layout.pools.pool_size as u32,
-        work: plan.work | remember,
+        work: plan.work | more,
         // Without stacks there is nothing to walk.
         native: if plan.work & work::STACKS == 0 { Mode::Off } else { plan.native } as u32,
         layout: subject.layout.walk,

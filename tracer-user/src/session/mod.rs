@@ -6,7 +6,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
-use crate::cli::plan::Plan;
+use crate::cli::plan::{Engine, Plan};
 use crate::cli::print;
 use crate::drain::log::ProbeMessages;
 use crate::drain::ring::{Event, Ring};
@@ -27,14 +27,17 @@ mod launch;
 mod meter;
 mod names;
 mod price;
+mod sampling;
 mod story;
 mod subject;
+mod watch;
 
 use check::Check;
 use hooked::Hooked;
 use meter::Meter;
 use names::Names;
 use subject::Subject;
+use watch::Watch;
 
 /// How often the sums are read: each reading is a point of the history that the verdict is made from.
 const TICK: Duration = Duration::from_millis(250);
@@ -75,7 +78,12 @@ impl Ended {
 pub fn record(plan: &Plan) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
-    runtime.block_on(recording(plan))
+    match plan.engine {
+        Engine::Trace | Engine::Watch => runtime.block_on(recording(plan)),
+        Engine::Sample { budget, window } => {
+            runtime.block_on(sampling::record(plan, sampling::Wish { budget, longest: window }))
+        }
+    }
 }
 
 async fn recording(plan: &Plan) -> Result<()> {
@@ -84,16 +92,27 @@ async fn recording(plan: &Plan) -> Result<()> {
     let before = descriptors::raise();
     let mut subject = Subject::open(&plan.whom, before)?;
     // Whatever fails when the target has ended meanwhile fails because of that.
-    let mut hooked = Hooked::hook(plan, &subject).map_err(|error| subject.check().err().unwrap_or(error))?;
+    let watches = plan.engine == Engine::Watch;
+    let hooked = if watches {
+        watch::hook(plan, &subject).map(|(hooked, watch)| (hooked, Some(watch)))
+    } else {
+        Hooked::hook(plan, &subject).map(|hooked| (hooked, None))
+    };
+    let (mut hooked, watch) = hooked.map_err(|error| subject.check().err().unwrap_or(error))?;
     let mut recording = Recording::new(plan, &subject, &mut hooked.probes)?;
     let armed = hooked.arm(&subject, plan.empty_probes)?;
     recording.meter = Meter::start();
     recording.check = Some(Check::begin(&subject, &hooked.hooks, &mut hooked.probes)?);
+    recording.watch = watch;
+    if let Some(watch) = &mut recording.watch {
+        watch.begin(&subject, &mut hooked, &mut recording.meter)?;
+    }
     subject.release()?;
     if plan.details {
         hooked.hooks.points.iter().for_each(|point| say(plan, &format!("probe point: {point}")));
     }
-    say(plan, &hooked.headline(&subject));
+    let headline = if watches { watch::headline(&subject, &hooked.hooks) } else { hooked.headline(&subject) };
+    say(plan, &headline);
     let ended = recording.watch(&subject, &mut hooked, &mut signals, armed).await?;
     signals.next_one_aborts();
     if !matches!(ended, Ended::Finalizing | Ended::Exec | Ended::Gone) {
@@ -187,6 +206,8 @@ struct Recording<'p> {
     last_rss_bytes: u64,
     /// Begins when counting does.
     check: Option<Check>,
+    /// The same, if slow paths only are watched.
+    watch: Option<Watch>,
 }
 
 impl<'p> Recording<'p> {
@@ -205,6 +226,7 @@ impl<'p> Recording<'p> {
             meter: Meter::idle(),
             last_rss_bytes: 0,
             check: None,
+            watch: None,
         })
     }
 
@@ -267,7 +289,8 @@ impl<'p> Recording<'p> {
                 }
                 Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
                 // It was answered above; it came to wake us.
-                Event::UnknownCode => {}
+                // Nor are there windows in a trace.
+                Event::UnknownCode | Event::Born(_) | Event::Died(_) | Event::Closed => {}
                 Event::Exec => ended = Some(Ended::Exec),
                 Event::Finalize => ended = Some(Ended::Finalizing),
             });
@@ -281,8 +304,14 @@ impl<'p> Recording<'p> {
         if let Some(rss_bytes) = subject.process.rss_bytes() {
             self.last_rss_bytes = rss_bytes;
         }
-        self.histories.observe(&self.moment(&hooked.probes, armed.instant.elapsed().as_secs_f64())?);
-        self.meter.tick(&hooked.method, &mut hooked.probes);
+        let passed = armed.instant.elapsed();
+        if let Some(watch) = &mut self.watch {
+            let moment = watch.tick(subject, hooked, &mut self.meter, passed, self.last_rss_bytes)?;
+            moment.iter().for_each(|moment| self.histories.observe(moment));
+        } else {
+            self.histories.observe(&self.moment(&hooked.probes, passed.as_secs_f64())?);
+            self.meter.tick(&hooked.method, &mut hooked.probes);
+        }
         if let Some(code) = &mut hooked.code {
             code.refresh(subject, &mut hooked.probes)?;
         }
@@ -298,6 +327,9 @@ impl<'p> Recording<'p> {
 
     /// The check before counting ends.
     fn last_check(&mut self, subject: &Subject, hooked: &mut Hooked, armed: Armed) -> Result<()> {
+        if let Some(watch) = &mut self.watch {
+            watch.end(subject, hooked, &mut self.meter, armed.instant.elapsed())?;
+        }
         let Some(check) = &mut self.check else { return Ok(()) };
         let refused = check.end(subject, &mut hooked.probes, armed.instant.elapsed());
         self.accept(refused)
@@ -337,9 +369,13 @@ impl<'p> Recording<'p> {
             detach(&mut links);
         }
         let books = self.books(&mut probes, closed)?;
-        let facts = story::facts(self.plan, &books, &self.histories, &closed);
+        let mut facts = story::facts(self.plan, &books, &self.histories, &closed);
+        if let Some(watch) = &self.watch {
+            watch.complete(&mut facts, &books);
+            self.plan.sort.sort(&mut facts);
+        }
         let names = self.names.finish();
-        let types = story::types(subject, &facts);
+        let (types, types_unread) = story::types(subject, &facts);
         detach(&mut links);
         let hits = books::hits(&mut probes)?;
         let spent_ns = self.meter.spent_ns(hits, trap);
@@ -362,13 +398,21 @@ impl<'p> Recording<'p> {
             names: &names,
             code: code.as_ref(),
         };
-        Ok(story::tell(&frame, &books, facts, types))
+        let mut ledger = story::ledger(&frame, &books, &facts, types_unread);
+        ledger.watch = self.watch.as_ref().map(Watch::told);
+        if ledger.watch.is_some() {
+            ledger.engine = "watch";
+        }
+        Ok(story::tell(&frame, ledger, facts, types))
     }
 
     /// The books at the end, which are also the last point of the history.
     fn books(&mut self, probes: &mut Probes, closed: Closed) -> Result<Books> {
-        let last = self.moment(probes, closed.seconds)?;
-        self.histories.observe(&last);
-        books::books(probes, last)
+        let mut books = books::books(probes, self.moment(probes, closed.seconds)?)?;
+        if let Some(watch) = &mut self.watch {
+            watch.close(&mut books);
+        }
+        self.histories.observe(&books.last);
+        Ok(books)
     }
 }

@@ -7,20 +7,23 @@ use tracer_common::loss::Loss;
 use tracer_common::native::Mode;
 use tracer_common::site::OTHER_SITES;
 
-use crate::cli::plan::Plan;
+use crate::cli::plan::{Engine, Plan};
 use crate::heap;
 use crate::heap::balance::Verdict;
 use crate::heap::books::{self, IntFacts, Older, SiteFacts};
 use crate::heap::history::Histories;
+use crate::heap::sample::Errors;
 use crate::heap::snapshot::Books;
 use crate::report::story::{
-    Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount, Unsupported, Unwind,
+    Cost, Hooks, IntValue, Ints, LossCount, Sampling, Site, SiteErrors, Story, SumErrors, Target, Totals,
+    TypeCount, Unsupported, Unwind, Watch,
 };
 use crate::report::units;
 use crate::session::check::Check;
 use crate::session::code::Code;
 use crate::session::names::{NamedStack, StackNames};
 use crate::session::subject::Subject;
+use crate::session::watch;
 use crate::session::{Armed, Closed};
 use crate::symbol::object::TypeNames;
 use crate::target::memory::Memory;
@@ -34,13 +37,18 @@ const TYPES_READ: usize = 4_000_000;
 
 /// The facts of each site, in the order that was asked for.
 pub(super) fn facts(plan: &Plan, books: &Books, histories: &Histories, closed: &Closed) -> Vec<SiteFacts> {
-    let mut facts = match plan.older {
+    let facts = match plan.older {
         None => books::sites(books, histories),
         Some(age) => {
             let min_age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
             books::sites_older(books, histories, Older { now_ns: closed.now_ns, min_age_ns })
         }
     };
+    in_order(plan, facts)
+}
+
+/// Those that are told, in the order that was asked for.
+pub(super) fn in_order(plan: &Plan, mut facts: Vec<SiteFacts>) -> Vec<SiteFacts> {
     // A site that was entered but never kept a block (its blocks were refused) says nothing.
     facts.retain(|site| site.allocated_blocks > 0 || site.ints.is_some());
     if plan.older.is_some() {
@@ -116,14 +124,34 @@ pub(super) struct Frame<'a> {
     pub(super) code: Option<&'a Code>,
 }
 
+/// What an engine has to tell besides its sites.
+pub(super) struct Ledger {
+    /// The engine's name.
+    pub(super) engine: &'static str,
+    pub(super) totals: Totals,
+    pub(super) losses: Vec<LossCount>,
+    pub(super) sampling: Option<Sampling>,
+    pub(super) watch: Option<Watch>,
+}
+
+/// What the trace engine has to tell.
+pub(super) fn ledger(frame: &Frame<'_>, books: &Books, facts: &[SiteFacts], types_unread: u64) -> Ledger {
+    Ledger {
+        engine: "trace",
+        totals: totals(books, facts, &frame.armed, &frame.closed),
+        losses: losses(&books.losses, frame.names.gone, types_unread),
+        sampling: None,
+        watch: None,
+    }
+}
+
 /// The story.
 pub(super) fn tell(
     frame: &Frame<'_>,
-    books: &Books,
+    ledger: Ledger,
     facts: Vec<SiteFacts>,
-    types: (Vec<Vec<TypeCount>>, u64),
+    types: Vec<Vec<TypeCount>>,
 ) -> Story {
-    let (types, types_unread) = types;
     let sites: Vec<Site> =
         facts.into_iter().zip(types).map(|(facts, types)| site(facts, types, frame.names)).collect();
     let Frame { subject, armed, closed, .. } = frame;
@@ -136,17 +164,18 @@ pub(super) fn tell(
             command: subject.process.command().join(" "),
             host: hostname(),
         },
-        engine: "trace".to_owned(),
+        engine: ledger.engine.to_owned(),
         seconds: closed.seconds,
         started_unix_ms: armed.wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
         ended: closed.ended.words().to_owned(),
         hooks: told(frame),
         unwind: frame.code.map(|code| unwind(frame.plan, code)),
         cost: frame.cost.clone(),
-        sampling: None,
-        totals: totals(books, &sites, armed, closed),
+        sampling: ledger.sampling,
+        watch: ledger.watch,
+        totals: ledger.totals,
         notes: notes(frame),
-        losses: losses(books, frame.names.gone, types_unread),
+        losses: ledger.losses,
         sites,
     }
 }
@@ -156,6 +185,8 @@ fn told(frame: &Frame<'_>) -> Hooks {
     let Frame { plan, hooks, check, times_ms, .. } = frame;
     let verdict = check.verdict();
     let sentence = verdict.as_ref().map(|verdict| format!("; {}", verdict.sentence(units::count)));
+    let watches = plan.engine == Engine::Watch;
+    let domains = if watches { &watch::DOMAINS[..] } else { &plan.domains[..] };
     let checked = match verdict {
         Some(Verdict::Agrees(_)) => Some(true),
         Some(Verdict::Disagrees(_)) => Some(false),
@@ -164,7 +195,7 @@ fn told(frame: &Frame<'_>) -> Hooks {
     Hooks {
         complete: hooks.completeness.complete && checked != Some(false),
         points: hooks.points.len() as u32,
-        domains: plan.domains.iter().map(|domain| domain.name().to_owned()).collect(),
+        domains: domains.iter().map(|domain| domain.name().to_owned()).collect(),
         reason: format!("{}{}", hooks.completeness.reason, sentence.unwrap_or_default()),
         allocation_sites: hooks.counts.allocs,
         free_sites: hooks.counts.frees,
@@ -210,7 +241,7 @@ fn notes(frame: &Frame<'_>) -> Vec<String> {
     older.into_iter().chain(failed).chain(frame.check.changes().iter().cloned()).collect()
 }
 
-fn totals(books: &Books, sites: &[Site], armed: &Armed, closed: &Closed) -> Totals {
+fn totals(books: &Books, sites: &[SiteFacts], armed: &Armed, closed: &Closed) -> Totals {
     let sums = books::totals(books);
     let rss_start_bytes = armed.rss_bytes.unwrap_or(0);
     Totals {
@@ -229,7 +260,7 @@ fn totals(books: &Books, sites: &[Site], armed: &Armed, closed: &Closed) -> Tota
 }
 
 /// Every row of the table: the kernel's counts, and those of the two rows that only user space can know.
-fn losses(books: &Books, code_gone: u64, types_unread: u64) -> Vec<LossCount> {
+pub(super) fn losses(counted: &[(Loss, u64)], code_gone: u64, types_unread: u64) -> Vec<LossCount> {
     let count = |loss: Loss, kernel: u64| match loss {
         Loss::CodeGone => code_gone,
         Loss::TypeUnread => types_unread,
@@ -240,7 +271,7 @@ fn losses(books: &Books, code_gone: u64, types_unread: u64) -> Vec<LossCount> {
         count: count(loss, kernel),
         meaning: loss.meaning().to_owned(),
     };
-    books.losses.iter().map(row).collect()
+    counted.iter().map(row).collect()
 }
 
 fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
@@ -258,14 +289,41 @@ fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
         verdict: facts.verdict,
         sizes: facts.sizes,
         lifetimes_ns: facts.lifetimes_ns,
-        types,
-        samples: None,
-        survivors: None,
-        growth_at_least: None,
-        errors: None,
+        types: scaled(types, facts.live_blocks, facts.sampled.is_some()),
+        samples: facts.sampled.map(|sampled| sampled.births),
+        survivors: facts.sampled.map(|sampled| sampled.survivors),
+        growth_at_least: facts.sampled.map(|sampled| sampled.growth_at_least),
+        errors: facts.sampled.map(|sampled| errors(&sampled.errors)),
         ints: facts.ints.map(ints),
         stack: frames,
         stack_note: note,
+    }
+}
+
+/// Types of samples, scaled up to what lives.
+fn scaled(mut types: Vec<TypeCount>, live_blocks: u64, sampled: bool) -> Vec<TypeCount> {
+    let read = types.iter().map(|of| of.blocks).sum::<u64>();
+    if sampled && read > 0 {
+        for of in &mut types {
+            of.blocks = (of.blocks as f64 * live_blocks as f64 / read as f64).round() as u64;
+        }
+    }
+    types
+}
+
+fn errors(errors: &Errors) -> SiteErrors {
+    SiteErrors { sums: sum_errors(errors), growth_bytes_per_second: errors.growth_bytes_per_second }
+}
+
+/// The errors of sums, as they are told.
+pub(super) fn sum_errors(errors: &Errors) -> SumErrors {
+    SumErrors {
+        allocated_bytes: errors.allocated_bytes,
+        allocated_blocks: errors.allocated_blocks,
+        freed_bytes: errors.freed_bytes,
+        freed_blocks: errors.freed_blocks,
+        live_bytes: errors.live_bytes,
+        live_blocks: errors.live_blocks,
     }
 }
 

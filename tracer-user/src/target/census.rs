@@ -40,7 +40,7 @@ use pool::{MAX_ARENAS, Tally};
 
 mod arenas;
 mod pages;
-mod pool;
+pub(super) mod pool;
 mod scan;
 
 /// Bytes of address space that a scan looks at, at most: time and work are bounded even in a process that has reserved terabytes.
@@ -48,6 +48,18 @@ const SCAN_LIMIT: u64 = 32 << 30;
 
 /// Bytes of a piece of the interpreter's data that are searched, at most. CPython 3.11 has 1.6 MiB.
 const DATA_LIMIT: u64 = 16 << 20;
+
+/// Size classes of small blocks, 16 bytes apart: those of the first hold 16 bytes, those of the last 512.
+pub const CLASSES: usize = 32;
+
+/// The pools of one size class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Class {
+    /// Pools with at least one block in use.
+    pub pools: u64,
+    /// Blocks in use.
+    pub blocks: u64,
+}
 
 /// Where a process keeps its small blocks.
 #[derive(Clone, Debug)]
@@ -66,6 +78,10 @@ pub struct Census {
     pub live_blocks: u64,
     /// Bytes of these blocks, as the size classes round them.
     pub live_bytes: u64,
+    /// Pools and blocks by size class.
+    pub classes: [Class; CLASSES],
+    /// Arenas in use, of which pools are parts; 0 if the allocator's table was not found.
+    pub arenas: u64,
     /// Bytes of address space in which a pool was looked for.
     pub looked_at_bytes: u64,
     /// Places of pools that were not read because their page is swapped out. Without the allocator's table (see [`Heap::knows_arenas`]) they may have been anything.
@@ -130,6 +146,21 @@ impl Heap {
         Ok(census)
     }
 
+    /// What the pools at these addresses are now: the bytes of each block, and the blocks in use; `None` where no pool is, or none in use. Reads 48 bytes of each.
+    #[must_use]
+    pub fn pools(&self, process: &Process, addresses: &[u64]) -> Vec<Option<(u64, u64)>> {
+        let mut found = vec![None; addresses.len()];
+        let memory = Memory::new(process.pid());
+        for (batch, found) in addresses.chunks(pool::BATCH).zip(found.chunks_mut(pool::BATCH)) {
+            for (at, pool) in pool::read(&memory, batch, self.layout) {
+                if let Some(found) = found.get_mut(at).filter(|_| pool.blocks > 0) {
+                    *found = Some((pool.block_size, u64::from(pool.blocks)));
+                }
+            }
+        }
+        found
+    }
+
     fn scan(&self, process: &Process, memory: &Memory) -> Result<Census> {
         let regions = anonymous(&process.regions()?);
         let mut pages = PageMap::open(process)?;
@@ -153,6 +184,8 @@ impl Census {
             pools: tally.pools,
             live_blocks: tally.blocks,
             live_bytes: tally.bytes,
+            classes: tally.classes,
+            arenas: 0,
             looked_at_bytes,
             swapped: left_out.swapped,
             truncated: left_out.truncated,
@@ -191,7 +224,7 @@ fn count(
         }
         tally.add(memory, &addresses, layout, |at, pool| owners[at] == pool.arena);
     }
-    Census::new(tally, &left_out, looked_at)
+    Census { arenas: arenas.len() as u64, ..Census::new(tally, &left_out, looked_at) }
 }
 
 /// The writable data of the interpreter: what was mapped from its file, and the anonymous memory right behind, where its variables without a first value are.

@@ -65,6 +65,19 @@ impl Image {
         })
     }
 
+    /// Whether it is glibc (`gnu_get_libc_version`, `csu/version.c`), so that its `malloc` is that one.
+    pub(super) fn is_glibc(&self) -> bool {
+        self.elf.symbol("gnu_get_libc_version").is_some()
+    }
+
+    /// The C library of a process: where it asks the kernel for memory.
+    #[must_use]
+    pub fn c_library_of(process: &Process) -> Option<Self> {
+        let mappings = process.mappings().ok()?;
+        let library = mappings.iter().find(|mapping| is_c_library(mapping.file_name()))?;
+        Self::of_mapping(process, library).ok()
+    }
+
     /// The allocator among the libraries of a program that has not started.
     ///
     /// # Errors

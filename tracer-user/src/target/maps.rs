@@ -1,6 +1,7 @@
 //! What a process has mapped: the files that it runs, and how to open the very file, through its mapping, so that other
 //! mount namespaces and deleted files make no difference; and the memory that it writes to.
 
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,17 @@ pub(super) fn private(text: &str) -> Vec<Region> {
     .collect()
 }
 
+/// Where the heap of `brk` begins, in the text of `/proc/PID/maps`.
+pub(super) fn brk_heap(text: &str) -> Option<u64> {
+    text.lines().filter_map(Line::parse).find(|line| line.path == "[heap]").map(|line| line.start)
+}
+
+/// Where the process may read or write, from the text of `/proc/PID/maps`, in its order. Lines that make no sense are skipped.
+pub(super) fn accessible(text: &str) -> Vec<Range<u64>> {
+    let lines = text.lines().filter_map(Line::parse).filter(|line| !line.permissions.starts_with(b"--"));
+    lines.map(|line| line.start..line.end).collect()
+}
+
 /// One line of `/proc/PID/maps`.
 struct Line<'text> {
     start: u64,
@@ -141,6 +153,13 @@ garbage
 7f0000030000-7f0000040000 r-xp 0 fe:01";
 
     #[test]
+    fn reserved_addresses_are_no_memory() {
+        let text = "7f0000000000-7f0000001000 rw-p 0 00:00 0 \n7f0000001000-7f0000002000 ---p 0 00:00 0 \nx\n7f0000003000-7f0000004000 r--s 0 fe:01 7 /f";
+        let expected = [0x7f00_0000_0000..0x7f00_0000_1000, 0x7f00_0000_3000..0x7f00_0000_4000];
+        assert_eq!(accessible(text), expected);
+    }
+
+    #[test]
     fn only_files_that_are_run() {
         let found = executable(TEXT);
         assert_eq!(found.len(), 2, "{found:?}");
@@ -164,6 +183,7 @@ garbage
         let expected =
             [(0x90_0000, Some(77)), (0x91_0000, None), (0x100_0000, None), (0x7f00_0000_0000, None)];
         assert_eq!(found, expected);
+        assert_eq!((brk_heap(text), brk_heap(TEXT)), (Some(0x100_0000), None));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod process;
 mod program;
 pub mod python;
 pub mod recorded;
+pub mod survivors;
 
 /// One CPython process of this host, as `unshed ps` lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -179,11 +180,24 @@ impl Process {
         self.maps().map(|text| maps::executable(&text))
     }
 
+    /// The addresses that it may read or write, ascending.
+    ///
+    /// # Errors
+    /// As [`Self::mappings`].
+    pub fn accessible(&self) -> Result<Vec<Range<u64>>> {
+        self.maps().map(|text| maps::accessible(&text))
+    }
+
     /// Its private writable mappings, in the order of their addresses; never none.
     pub(super) fn regions(&self) -> Result<Vec<Region>> {
         let regions = maps::private(&self.maps()?);
         // A process that is ending has no memory any more some time before it counts as ended (`do_exit` of the kernel's `kernel/exit.c`).
         if regions.is_empty() { Err(gone(self.pid)) } else { Ok(regions) }
+    }
+
+    /// Where its heap of `brk` begins; `None` if it has none.
+    pub(super) fn brk_heap(&self) -> Result<Option<u64>> {
+        self.maps().map(|text| maps::brk_heap(&text))
     }
 
     fn maps(&self) -> Result<String> {

@@ -92,7 +92,6 @@ fn engines_do_not_mix() {
         &["--watch", "--older", "1s"],
         &["--watch", "--ints"],
         &["--watch", "--max-slowdown", "3"],
-        &["--ints"],
         &["--ints", "--budget", "1"],
         &["--max-slowdown", "3", "--window", "1"],
         &["--max-slowdown", "3", "--when", "now"],

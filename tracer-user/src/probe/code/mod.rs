@@ -12,6 +12,7 @@ use iced_x86::{
 use super::sites::wrapper::fixed_address;
 use crate::target::elf::Elf;
 
+pub mod births;
 pub mod calls;
 pub mod guards;
 pub mod pymalloc;
@@ -237,6 +238,15 @@ impl<'a> Code<'a> {
         self.tallies.get(index).filter(|tally| tally.source == ip).copied()
     }
 
+    /// The instructions that have a word at a fixed address for an operand, by address.
+    #[must_use]
+    pub fn readers(&self, word: u64) -> Vec<u64> {
+        let mut found: Vec<u64> = self.parts.iter().flat_map(|part| part.readers(word)).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     fn part(&self, ip: u64) -> Option<(&Part<'a>, usize)> {
         self.parts.iter().find_map(|part| {
             let at = usize::try_from(ip.checked_sub(part.vaddr)?).ok()?;
@@ -246,6 +256,24 @@ impl<'a> Code<'a> {
 }
 
 impl Part<'_> {
+    /// Instructions that name a word, from the instruction pointer or by its address: those four bytes are looked for first, because decoding all
+    /// of the code once more would take a hundred times longer.
+    fn readers(&self, word: u64) -> impl Iterator<Item = u64> + '_ {
+        let places = self.bytes.windows(4).enumerate().filter(move |(at, bytes)| {
+            let Ok(bytes) = <[u8; 4]>::try_from(*bytes) else { return false };
+            let (value, behind) = (i32::from_le_bytes(bytes), self.vaddr.wrapping_add(*at as u64 + 4));
+            // What follows the displacement is an immediate of up to four bytes.
+            let distance = word.wrapping_sub(behind).wrapping_sub(i64::from(value).cast_unsigned());
+            u64::from(value.cast_unsigned()) == word || distance <= 4
+        });
+        let named = move |(at, _): (usize, &[u8])| {
+            let begin = (at.saturating_sub(LONGEST as usize)..=at).rev().find(|at| self.begins(*at))?;
+            let instruction = self.decode(begin);
+            (fixed_address(&instruction) == Some(word)).then(|| instruction.ip())
+        };
+        places.filter_map(named)
+    }
+
     fn begins(&self, at: usize) -> bool {
         self.starts.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
     }

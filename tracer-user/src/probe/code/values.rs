@@ -65,6 +65,17 @@ impl Line {
         }
     }
 
+    /// The same state, to go on with on another way.
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            held: self.held,
+            made: self.made.clone(),
+            stores: self.stores.clone(),
+            counted: self.counted.clone(),
+            factory: InstructionInfoFactory::new(),
+        }
+    }
+
     /// What a register holds.
     pub(super) fn of(&self, register: Register) -> Value {
         self.held[register as usize]

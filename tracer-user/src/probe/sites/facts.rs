@@ -5,6 +5,7 @@ use std::ops::Range;
 use tracer_common::domain::Domain;
 use tracer_common::hook::{CallerFrom, Hook};
 
+use super::Place;
 use super::allocators::Table;
 use super::table::FUNCTIONS;
 use crate::probe::code::calls::{Callee, Calls};
@@ -111,6 +112,13 @@ impl<'a> Facts<'a> {
     pub(super) fn words(&self) -> String {
         let Counts { allocs, frees, .. } = self.counts();
         format!("{allocs} + {frees} sites for allocations and frees, a slow path for each")
+    }
+
+    /// The function that an instruction is in, as it is reported, with the distance from its beginning.
+    pub(super) fn name(&self, place: &Place<'_>, ip: u64) -> String {
+        let start = self.frames.function_at(ip).map_or(ip, |function| function.start);
+        let name = place.image.elf.name_at(start).map_or_else(|| format!("{start:#x}"), str::to_owned);
+        format!("{name}+{}", ip.wrapping_sub(start))
     }
 
     /// The domain of the allocator's function that a piece of code belongs to.

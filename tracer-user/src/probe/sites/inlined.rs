@@ -80,11 +80,9 @@ struct Adder<'a> {
 }
 
 impl Adder<'_> {
-    /// The function that an instruction is in, as it is reported, without the offset: that is added with the point.
+    /// The name of a point.
     fn name(&self, ip: u64) -> String {
-        let start = self.facts.frames.function_at(ip).map_or(ip, |function| function.start);
-        let name = self.place.image.elf.name_at(start).map_or_else(|| format!("{start:#x}"), str::to_owned);
-        format!("{name}+{}", ip.wrapping_sub(start))
+        self.facts.name(self.place, ip)
     }
 
     fn alloc(&self, planner: &mut Planner, alloc: &Alloc) {

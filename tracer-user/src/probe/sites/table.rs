@@ -18,10 +18,11 @@ pub struct Function {
     pub optional: bool,
 }
 
-use Domain::{Libc, Mem, Object, Raw};
+use Domain::{Libc, Map, Mem, Object, Raw};
 use Register::{Rdi, Rdx, Rsi};
 
 const A: &[Register] = &[Rdi];
+const B: &[Register] = &[Rsi];
 const A_B: &[Register] = &[Rdi, Rsi];
 const A_C: &[Register] = &[Rdi, Rdx];
 
@@ -70,6 +71,14 @@ pub const FUNCTIONS: &[Function] = &[
     optional("pvalloc", Role::Malloc, Libc, A),
 ];
 
+/// Those by which a C library gets memory from the kernel and gives it back. glibc calls them inside at the same addresses. `sbrk` is asked for more, or with a
+/// number below zero for less, of which nobody is told here; nor of a part that is unmapped: what is left is seen in `/proc/PID/maps`.
+pub const MAPPERS: &[Function] = &[
+    optional("mmap", Role::Malloc, Map, B),
+    optional("munmap", Role::Free, Map, A),
+    optional("sbrk", Role::Malloc, Map, A),
+];
+
 impl Function {
     /// Whether it is hooked when these domains are chosen. The end of the interpreter always is.
     #[must_use]
@@ -106,7 +115,7 @@ impl Function {
     #[must_use]
     pub const fn slot_index(&self) -> Option<u64> {
         match (self.domain, self.role) {
-            (Libc, _) => None,
+            (Libc | Map, _) => None,
             (_, Role::Malloc) => Some(1),
             (_, Role::Calloc) => Some(2),
             (_, Role::Realloc) => Some(3),

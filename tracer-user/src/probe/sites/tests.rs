@@ -78,7 +78,7 @@ fn point<'a>(plan: &'a HookPlan, name: &str, returns: bool) -> &'a Point {
 const PYTHON: [Domain; 3] = [Domain::Object, Domain::Mem, Domain::Raw];
 
 fn wish<'a>(live: Option<&'a Process>, domains: &'a [Domain], how: How) -> Wish<'a> {
-    Wish { live, domains, ints: false, libc: None, how }
+    Wish { live, domains, ints: false, libc: None, how, purpose: Purpose::Trace }
 }
 
 fn no_place_twice(plan: &HookPlan) {
@@ -254,5 +254,34 @@ fn what_stands_before_the_allocator_is_named_and_hooked() {
             // The C library's allocator is called from the function itself.
             assert!(object.functions.iter().all(|function| hooked(*function)) || !servers, "{object:#x?}");
         }
+    }
+}
+
+#[test]
+fn samples_see_births_out_of_freelists() {
+    for (path, places, hooked) in [(fixture::shared(), 60..80, 20..32), (fixture::debian(), 250..290, 50..80)]
+    {
+        let Some(path) = path else {
+            panic!("these tests need a pyenv CPython 3.11 and /usr/bin/python3.11")
+        };
+        let (_script, process, python) = started(&path, &[]);
+        let wish = Wish { purpose: Purpose::Sample, ..wish(Some(&process), &PYTHON, How::Sites) };
+        let plan = plan(&python, &wish).unwrap();
+        let births: Vec<&Point> =
+            plan.points.iter().filter(|point| point.hook.role == Role::Birth as u8).collect();
+        assert!(births.iter().all(|point| point.emulated && !point.returns), "{births:#?}");
+        assert_eq!((births.len(), plan.births.lost), (plan.births.hooked as usize, 0));
+        assert!(
+            places.contains(&plan.births.places) && hooked.contains(&plan.births.hooked),
+            "{:?}",
+            plan.births
+        );
+        let name = |function: &str| births.iter().any(|point| point.name.starts_with(function));
+        assert!(name("PyFloat_FromDouble+") && name("PyList_New+") && name("PyDict_New+"), "{births:#?}");
+        no_place_twice(&plan);
+        // Who traces has no use for them.
+        let traced = super::plan(&python, &Wish { purpose: Purpose::Trace, ..wish }).unwrap();
+        assert_eq!(traced.births, BirthCounts::default());
+        assert!(traced.points.iter().all(|point| point.hook.role != Role::Birth as u8));
     }
 }

@@ -1,7 +1,7 @@
 //! The head of the text report: who, the answer, and how far to trust it: how complete, how much, at what cost, what was lost.
 
 use super::page::{Ink, Page};
-use super::{sampled, site};
+use super::{sampled, site, watch};
 use crate::heap::verdict::Verdict;
 use crate::report::lines::Line;
 use crate::report::story::{LossCount, Story, SumErrors};
@@ -21,10 +21,11 @@ pub(super) fn write(page: &mut Page, story: &Story, lines: &[Line]) {
         sampled::looked(story),
         story.ended,
     ));
+    if let Some(watched) = &story.watch {
+        return watch::write(page, story, watched);
+    }
     answer(page, story, lines);
-    let command = if target.command.is_empty() { &target.executable } else { &target.command };
-    let room = page.width.saturating_sub(10);
-    page.row(0, "command", Ink::Plain, &plain::shorten(command, room));
+    command(page, story);
     hooks(page, story);
     if let Some(sampling) = &story.sampling {
         sampled::samples(page, sampling);
@@ -38,6 +39,13 @@ pub(super) fn write(page: &mut Page, story: &Story, lines: &[Line]) {
     for note in &story.notes {
         page.row(0, "note", Ink::Strong, note);
     }
+}
+
+pub(super) fn command(page: &mut Page, story: &Story) {
+    let target = &story.target;
+    let command = if target.command.is_empty() { &target.executable } else { &target.command };
+    let room = page.width.saturating_sub(10);
+    page.row(0, "command", Ink::Plain, &plain::shorten(command, room));
 }
 
 fn hooks(page: &mut Page, story: &Story) {
@@ -82,13 +90,18 @@ fn seen(page: &mut Page, story: &Story) {
             sums((totals.live_blocks, |of| of.live_blocks), (totals.live_bytes, |of| of.live_bytes)),
         ),
     );
+    rss(page, story);
+}
+
+pub(super) fn rss(page: &mut Page, story: &Story) {
+    let totals = &story.totals;
     let (start, end) = (totals.rss_start_bytes, totals.rss_end_bytes);
     let sign = if end < start { '-' } else { '+' };
     let (from, to, change) = (units::bytes(start), units::bytes(end), units::bytes(end.abs_diff(start)));
     let mut rss = format!("{from} → {to} ({sign}{change})");
     let given = story.sites.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_given_bytes));
     let grown = end.saturating_sub(start);
-    if grown >= UNEXPLAINED_BYTES && grown / 2 > given {
+    if grown >= UNEXPLAINED_BYTES && grown / 2 > given && story.watch.is_none() {
         let libc = story.hooks.domains.iter().any(|domain| domain == "libc");
         let advice = if libc { "" } else { "; --domains libc would see what C code allocates" };
         rss.push_str(&format!(
@@ -99,7 +112,7 @@ fn seen(page: &mut Page, story: &Story) {
     page.row(0, "RSS", Ink::Plain, &rss);
 }
 
-fn cost(page: &mut Page, story: &Story) {
+pub(super) fn cost(page: &mut Page, story: &Story) {
     let cost = &story.cost;
     page.row(
         0,
@@ -115,7 +128,7 @@ fn cost(page: &mut Page, story: &Story) {
     );
 }
 
-fn lost(page: &mut Page, losses: &[LossCount]) {
+pub(super) fn lost(page: &mut Page, losses: &[LossCount]) {
     let mut label = "lost";
     for loss in losses.iter().filter(|loss| loss.count > 0) {
         // The one loss that is no reason to worry: every process that is not started by us has blocks that are older than the trace.

@@ -7,14 +7,14 @@ use crate::report::units;
 /// How the process was looked at, for the title: "traced for 10.0 s".
 pub(super) fn looked(story: &Story) -> String {
     let seconds = units::seconds(story.seconds);
-    match (&story.sampling, story.engine.as_str()) {
-        (Some(sampling), _) => format!(
+    match &story.sampling {
+        Some(sampling) => format!(
             "sampled for {seconds} in {}, {} of the time",
             units::plural(sampling.windows, "window"),
             units::fraction(sampling.open_share),
         ),
-        (None, "watch") => format!("watched for {seconds}"),
-        (None, _) => format!("traced for {seconds}"),
+        None if story.watch.is_some() => format!("watched for {seconds}"),
+        None => format!("traced for {seconds}"),
     }
 }
 

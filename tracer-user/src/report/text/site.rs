@@ -25,10 +25,14 @@ const FOLDED: usize = 3;
 /// What points at the leaking line; as wide as [`INDENT`].
 const ARROW: &str = "==> ";
 
+/// In the place of a verdict's meaning, where only slow paths were watched.
+const WATCHED: &str = "what pools opened here, large blocks and mappings hold; no verdict";
+
 /// A verdict's word, its ink and what it means: of samples it was made from old survivors, else from the course of all that lived.
 pub(super) fn judged(story: &Story, verdict: Verdict) -> (&'static str, Ink, &'static str) {
     let (word, ink, meaning) = traced(verdict);
     let meaning = match verdict {
+        _ if story.watch.is_some() => WATCHED,
         _ if story.sampling.is_none() => meaning,
         Verdict::Leak => "old blocks stay, and more join them all the time",
         Verdict::Cache => "filled early; little that stays came later",
@@ -83,7 +87,8 @@ pub(super) fn write<'a>(
     if !site.types.is_empty() {
         page.row(INDENT, "types", Ink::Plain, &types(site));
     }
-    if site.allocated_blocks > 0 {
+    // Small blocks that were freed again were not seen.
+    if site.allocated_blocks > 0 && story.watch.is_none() {
         page.row(INDENT, "freed", Ink::Plain, &freed(site));
     }
     if let Some(name) = handed_on(site) {

@@ -1,5 +1,6 @@
 //! One pool of CPython's small-block allocator: what its header says, and whether it can be the header of a pool at all.
 
+use super::{CLASSES, Class};
 use crate::target::layout::Pools;
 use crate::target::memory::Bytes;
 
@@ -11,11 +12,11 @@ pub(super) const BATCH: usize = 4096;
 
 /// What the header of a pool says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pool {
+pub(in crate::target) struct Pool {
     /// Blocks in use (`ref.count`).
-    pub(super) blocks: u32,
+    pub(in crate::target) blocks: u32,
     /// Bytes of each.
-    pub(super) block_size: u64,
+    pub(in crate::target) block_size: u64,
     /// The index of its arena in the table of arenas.
     pub(super) arena: u32,
 }
@@ -26,7 +27,7 @@ impl Pool {
     /// The target may write while the bytes are copied, so only what any mixture of an older and a newer state of a live pool satisfies is asked for: the class, and what follows
     /// from it, change only while the pool has no block (`allocate_from_new_pool`, `Objects/obmalloc.c`), and such a pool may be taken or refused. That is still far more than
     /// foreign memory satisfies by chance, and an empty page does not. A pool in the middle of its initialisation is refused: its first block is being allocated at that very moment.
-    pub(super) fn parse(address: u64, header: &[u8], layout: &Pools) -> Option<Self> {
+    pub(in crate::target) fn parse(address: u64, header: &[u8], layout: &Pools) -> Option<Self> {
         let blocks = u32_at(header, layout.pool_ref)?;
         let class = u32_at(header, layout.pool_szidx).filter(|class| *class < layout.size_classes)?;
         let arena = u32_at(header, layout.pool_arenaindex).filter(|arena| *arena < MAX_ARENAS)?;
@@ -57,6 +58,8 @@ pub(super) struct Tally {
     pub(super) blocks: u64,
     /// Bytes of these, as the size classes round them.
     pub(super) bytes: u64,
+    /// The same by size class.
+    pub(super) classes: [Class; CLASSES],
 }
 
 impl Tally {
@@ -73,6 +76,11 @@ impl Tally {
                 self.pools += 1;
                 self.blocks += u64::from(pool.blocks);
                 self.bytes += u64::from(pool.blocks) * pool.block_size;
+                let class = (pool.block_size / layout.alignment.max(1)).saturating_sub(1);
+                if let Some(class) = usize::try_from(class).ok().and_then(|at| self.classes.get_mut(at)) {
+                    class.pools += 1;
+                    class.blocks += u64::from(pool.blocks);
+                }
             }
         }
     }
@@ -91,25 +99,25 @@ pub(super) fn read(memory: &impl Bytes, addresses: &[u64], layout: &Pools) -> Ve
 }
 
 /// A little-endian 32-bit word at an offset.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(in crate::target) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// A little-endian 64-bit word at an offset.
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(in crate::target) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::target) mod tests {
     use super::*;
     use crate::target::layout::v3_11::LAYOUT;
     use proptest::prelude::*;
 
-    pub(in super::super) const POOLS: &Pools = &LAYOUT.pools;
+    pub(in crate::target) const POOLS: &Pools = &LAYOUT.pools;
 
     /// A header as CPython writes it: `blocks` in use of `carved`, in size class `class`; `free` is the address of the first free block, or 0.
-    pub(in super::super) fn header(blocks: u32, class: u32, carved: u32, free: u64, arena: u32) -> Vec<u8> {
+    pub(in crate::target) fn header(blocks: u32, class: u32, carved: u32, free: u64, arena: u32) -> Vec<u8> {
         let size = (class + 1) * 16;
         let mut bytes = vec![0; 48];
         let mut put = |at: usize, word: u32| bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());

@@ -2,6 +2,7 @@
 
 use tracer_common::layout::PyLayout;
 
+pub mod kinds;
 pub mod v3_11;
 
 /// Everything about one minor version's memory.
@@ -15,6 +16,8 @@ pub struct Layout {
     pub threads: Threads,
     /// How the allocator of small blocks keeps its books.
     pub pools: Pools,
+    /// How an object is told from its successor.
+    pub kinds: kinds::Kinds,
 }
 
 /// Offsets in bytes of the objects that are read from outside; the names are CPython's.

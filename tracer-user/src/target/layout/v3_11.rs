@@ -9,6 +9,8 @@ use tracer_common::limits::{CODE_CHUNK, WINDOW};
 
 use super::{Layout, Objects, Pools, Threads};
 
+mod kinds;
+
 /// The first byte of a frame that the walk reads: `_PyInterpreterFrame.f_code`.
 const FRAME_AT: u32 = 32;
 
@@ -82,6 +84,7 @@ pub const LAYOUT: Layout = Layout {
         arena_ntotalpools: 20,
         arena_nextarena: 32,
     },
+    kinds: kinds::KINDS,
 };
 
 const _: () = {

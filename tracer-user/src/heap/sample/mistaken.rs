@@ -1,0 +1,78 @@
+//! What may have been taken for something else: between the end of a window and the first look a candidate may die and another block of its size take its place. Its identity is then that of the other,
+//! and if that one stays, the candidate's site seems to grow.
+//!
+//! How many such mistakes are to be expected can be told: how fast a site's blocks die is seen in the windows, how long the look took is known, and how many blocks of a size stay is what other sites' old
+//! survivors say. What does not die in windows is never mistaken, so a pure leak loses nothing by this.
+
+use std::collections::BTreeMap;
+
+/// Blocks that can take each other's place, by size: pymalloc's classes of 16 bytes, and beyond 512 bytes the powers of two.
+pub(super) fn class(size_bytes: u64) -> u8 {
+    if size_bytes <= 512 { size_bytes.div_ceil(16) as u8 } else { 96 - size_bytes.leading_zeros() as u8 }
+}
+
+/// Sums by class.
+pub(super) type ByClass = BTreeMap<u8, f64>;
+
+/// How fast the blocks of a site die in windows, and what of them may have been mistaken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mistakable {
+    /// Own time that the blocks were watched in windows, seconds.
+    watched_s: f64,
+    /// Those that died in it.
+    died: f64,
+    /// Bytes of candidates that lived at their first look and may have died before it.
+    bytes: ByClass,
+}
+
+impl Mistakable {
+    /// A block was watched in a window for so long.
+    pub(super) fn watched(&mut self, weight: f64, watched_s: f64, has_died: bool) {
+        self.watched_s += weight * watched_s.max(0.0);
+        self.died += if has_died { weight } else { 0.0 };
+    }
+
+    /// A candidate was first looked at so long after its window, and something lived there.
+    pub(super) fn looked(&mut self, size_bytes: u64, bytes: f64, later_s: f64) {
+        let hazard = if self.watched_s > 0.0 { self.died / self.watched_s } else { 0.0 };
+        let chance = -(-hazard * later_s.max(0.0)).exp_m1();
+        if chance > 0.0 {
+            *self.bytes.entry(class(size_bytes)).or_default() += chance * bytes;
+        }
+    }
+
+    /// Bytes of mistaken blocks that are to be expected among the old survivors. `stays` is the share of a class's births that stays, as other sites have it.
+    pub(super) fn expected(&self, stays: impl Fn(u8) -> f64) -> f64 {
+        self.bytes.iter().map(|(&class, bytes)| bytes * stays(class).clamp(0.0, 1.0)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_those_of_the_allocators() {
+        for (size, expected) in
+            [(0, 0), (1, 1), (16, 1), (17, 2), (512, 32), (513, 42), (1024, 43), (u64::MAX, 96)]
+        {
+            assert_eq!(class(size), expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn only_what_dies_in_windows_is_mistaken() {
+        let mut leak = Mistakable::default();
+        leak.watched(100.0, 0.001, false);
+        leak.looked(48, 4800.0, 0.001);
+        assert_eq!(leak.expected(|_| 1.0), 0.0);
+        let mut churn = Mistakable::default();
+        churn.watched(100.0, 0.001, true);
+        churn.looked(48, 4800.0, 0.001);
+        assert!(
+            (churn.expected(|class| if class == 3 { 0.1 } else { 0.0 }) - 480.0 * 0.632).abs() < 0.1,
+            "1 − 1/e of a tenth"
+        );
+        assert_eq!(churn.expected(|_| 0.0), 0.0, "nothing stays");
+    }
+}

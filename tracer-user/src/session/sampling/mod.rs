@@ -1,0 +1,217 @@
+//! The sample engine: windows at random times, looks at what survived them, and what they cost.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::unix::AsyncFd;
+use tokio::time::sleep_until;
+
+use crate::cli::plan::Plan;
+use crate::drain::clock;
+use crate::drain::ring::Ring;
+use crate::error::{Context, Result};
+use crate::heap::sample::{Bounds, Sampler};
+use crate::probe::budget::Governor;
+use crate::session::hooked::Hooked;
+use crate::session::names::Names;
+use crate::session::subject::Subject;
+use crate::session::{Armed, Closed, Ended, Signals, descriptors, publish, say};
+use crate::target::survivors::Survivors;
+
+mod detach;
+mod expenses;
+mod looks;
+mod story;
+mod window;
+
+use detach::Detacher;
+use expenses::Expenses;
+
+/// How often survivors are looked at, and the target's size is read.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the sample engine was told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// Share of one CPU.
+    pub(super) budget: f64,
+    /// The longest window.
+    pub(super) longest: Duration,
+}
+
+/// Samples, prints the short report and writes the file that was asked for.
+pub(super) async fn record(plan: &Plan, wish: Wish) -> Result<()> {
+    let mut expenses = Expenses::begin();
+    let mut signals = Signals::new()?;
+    let before = descriptors::raise();
+    let mut subject = Subject::open(&plan.whom, before)?;
+    // Whatever fails when the target has ended meanwhile fails because of that.
+    let mut hooked = Hooked::load(plan, &subject).map_err(|error| subject.check().err().unwrap_or(error))?;
+    let mut sampling = Sampling::new(plan, wish, &subject, &mut hooked)?;
+    if plan.details {
+        hooked.hooks.points.iter().for_each(|point| say(plan, &format!("probe point: {point}")));
+    }
+    // What says that the interpreter ends is in all the time; it is hit once.
+    let (probes, points) = (&mut hooked.probes, &hooked.hooks.points);
+    hooked.links = hooked.method.attach_some(probes, points, subject.process.pid(), window::is_milestone)?;
+    subject.check()?;
+    expenses.set_up();
+    sampling.expenses = expenses;
+    let armed = hooked.arm(&subject, plan.empty_probes)?;
+    subject.release()?;
+    say(plan, &headline(wish, &subject, &hooked));
+    let ended = sampling.watch(&subject, &mut hooked, &mut signals, armed).await?;
+    signals.next_one_aborts();
+    hooked.probes.arm(false)?;
+    let closed = Closed {
+        ended,
+        seconds: armed.instant.elapsed().as_secs_f64(),
+        now_ns: clock::monotonic_ns(),
+        rss_bytes: if ended == Ended::Finalizing { None } else { subject.process.rss_bytes() },
+    };
+    say(plan, &format!("{}; looking at the survivors for the last time", ended.words()));
+    publish(plan, &sampling.finish(&subject, hooked, armed, closed)?)
+}
+
+fn headline(wish: Wish, subject: &Subject, hooked: &Hooked) -> String {
+    format!(
+        "tracing {} (python {}) in windows of up to {:.1} ms: {} probe points, at most {} % of a CPU, hooks {}; Ctrl-C stops",
+        subject.process.pid(),
+        subject.python.version,
+        wish.longest.as_secs_f64() * 1e3,
+        hooked.hooks.points.len(),
+        wish.budget * 100.0,
+        if hooked.hooks.completeness.complete { "complete" } else { "NOT complete" },
+    )
+}
+
+/// What a recording gathers while it runs.
+struct Sampling<'p> {
+    plan: &'p Plan,
+    wish: Wish,
+    ring: Ring,
+    names: Names,
+    sampler: Sampler,
+    /// Of a command that was started by us it is not known before its interpreter is mapped.
+    survivors: Option<Survivors>,
+    governor: Governor,
+    expenses: Expenses,
+    detacher: Detacher,
+    random: Random,
+    /// When the next window begins.
+    next_window: Instant,
+    /// Seconds between two windows that were expected when the next one was drawn.
+    interval_s: f64,
+    /// Windows so far.
+    windows: u32,
+    last_rss_bytes: u64,
+    /// Why there are no more windows.
+    fell_back: Option<String>,
+}
+
+impl<'p> Sampling<'p> {
+    fn new(plan: &'p Plan, wish: Wish, subject: &Subject, hooked: &mut Hooked) -> Result<Self> {
+        let mut this = Self {
+            plan,
+            wish,
+            ring: Ring::new(hooked.probes.take_ring()?)?,
+            names: Names::new(subject, &plan.debug_dirs)?,
+            sampler: Sampler::new(clock::monotonic_ns(), Bounds::default()),
+            survivors: None,
+            governor: Governor::new(wish.budget, wish.longest.as_secs_f64()),
+            expenses: Expenses::begin(),
+            detacher: Detacher::start()?,
+            random: Random(clock::monotonic_ns()),
+            next_window: Instant::now(),
+            interval_s: 0.0,
+            windows: 0,
+            last_rss_bytes: 0,
+            fell_back: None,
+        };
+        this.draw();
+        Ok(this)
+    }
+
+    /// Waits for the end; windows and looks come in their time.
+    async fn watch(
+        &mut self,
+        subject: &Subject,
+        hooked: &mut Hooked,
+        signals: &mut Signals,
+        armed: Armed,
+    ) -> Result<Ended> {
+        // SAFETY: the descriptor is the subject's, which outlives this function and keeps it open.
+        let target =
+            unsafe { AsyncFd::register(subject.process.pidfd()) }.context("the target's descriptor")?;
+        let forever = Duration::from_secs(100 * 365 * 86400);
+        let deadline = armed.instant + self.plan.duration.unwrap_or(forever);
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            let next = next_tick.min(self.next_window);
+            tokio::select! {
+                biased;
+                () = signals.any() => return Ok(Ended::Interrupted),
+                ready = self.ring.ready() => {
+                    ready?;
+                    if let Some(ended) = self.read_ring(subject, hooked, None)? {
+                        return Ok(ended);
+                    }
+                }
+                ended = target.readable() => {
+                    ended.context("the target's descriptor")?.retain_ready();
+                    return Ok(self.read_ring(subject, hooked, None)?.unwrap_or(Ended::Gone));
+                }
+                () = sleep_until(deadline.into()) => return Ok(Ended::TimeUp),
+                () = sleep_until(next.into()) => {}
+            }
+            if Instant::now() >= self.next_window {
+                if let Some(ended) = self.window(subject, hooked, armed)? {
+                    return Ok(ended);
+                }
+                self.draw();
+            }
+            if Instant::now() >= next_tick {
+                self.tick(subject, armed);
+                next_tick = Instant::now() + TICK;
+            }
+        }
+    }
+
+    fn tick(&mut self, subject: &Subject, armed: Armed) {
+        if let Some(rss_bytes) = subject.process.rss_bytes() {
+            self.last_rss_bytes = rss_bytes;
+        }
+        self.look(subject, armed.instant.elapsed().as_secs_f64());
+    }
+
+    /// Draws the time of the next window.
+    fn draw(&mut self) {
+        if self.governor.is_too_dear() && self.fell_back.is_none() {
+            let why = format!(
+                "even the shortest windows would cost more than {} % of a CPU here",
+                self.wish.budget * 100.0
+            );
+            say(self.plan, &format!("{why}: no more windows; raise --budget"));
+            self.fell_back = Some(why);
+        }
+        let pause = self.governor.pause();
+        self.interval_s = pause.wait_s + pause.mean_gap_s + self.governor.dead_s();
+        let gap_s = pause.wait_s - pause.mean_gap_s * self.random.unit().ln();
+        let far = Duration::from_secs(100 * 365 * 86400);
+        let gap = if self.fell_back.is_some() { far } else { Duration::from_secs_f64(gap_s.min(3600.0)) };
+        self.next_window = Instant::now() + gap;
+    }
+}
+
+/// Random numbers for times: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+struct Random(u64);
+
+impl Random {
+    /// Above 0, up to 1.
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((bits ^ (bits >> 31)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64) + f64::EPSILON
+    }
+}

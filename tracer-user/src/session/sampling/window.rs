@@ -1,0 +1,189 @@
+//! One window: traps in, gate open, gate shut, traps out, and what happened in it.
+
+use std::time::{Duration, Instant};
+
+use tracer_common::domain::Domain;
+use tracer_common::hook::Role;
+use tracer_common::sample::{Gate, Happening};
+
+use crate::drain::ring::Event;
+use crate::drain::{books, clock};
+use crate::error::Result;
+use crate::heap::sample::{Happened, Window};
+use crate::probe::budget::{SHORTEST_S, Spent, Terms};
+use crate::probe::sites::Point;
+use crate::session::hooked::Hooked;
+use crate::session::sampling::Sampling;
+use crate::session::subject::Subject;
+use crate::session::{Armed, Ended};
+
+/// The part of the shortest window over which the cost rate at its start is measured.
+const EARLY: f64 = 0.1;
+
+/// Records of the ring that are read between two looks at what the kernel asks.
+const BATCH: usize = 4096;
+
+impl Sampling<'_> {
+    /// Opens a window, and closes it; the target's end, if that is what it saw.
+    pub(super) fn window(
+        &mut self,
+        subject: &Subject,
+        hooked: &mut Hooked,
+        armed: Armed,
+    ) -> Result<Option<Ended>> {
+        let begin = Instant::now();
+        let shut_before = books::hits(&mut hooked.probes)?.shut;
+        let attached = hooked.method.attach_some(
+            &mut hooked.probes,
+            &hooked.hooks.points,
+            subject.process.pid(),
+            |point| !is_milestone(point),
+        );
+        let links = match attached {
+            Ok(links) => links,
+            // A target that has ended meanwhile has nothing to attach to.
+            Err(_) if !subject.process.still_same() => return Ok(Some(Ended::Gone)),
+            Err(error) => return Err(error),
+        };
+        let attached = Instant::now();
+        let terms = self.governor.terms();
+        self.windows += 1;
+        let opened_s = armed.instant.elapsed().as_secs_f64();
+        hooked.probes.open_gate(gate(terms, self.windows, hooked.trap.entry_ns));
+        self.ring.wait(Duration::from_secs_f64(terms.length_s.max(terms.share_s)));
+        let gate = hooked.probes.close_gate();
+        self.detacher.take(links);
+        let traps_in_s = attached.elapsed().as_secs_f64();
+        self.expenses.attached((attached - begin).as_secs_f64());
+        let mut happened = Vec::new();
+        let opened = Opened { ns: gate.opened_ns, seconds: opened_s };
+        let ended = self.read_ring(subject, hooked, Some((&mut happened, opened)))?;
+        let window = self.seen(&gate, terms, opened_s);
+        self.sampler.window(&window, &happened);
+        self.look(subject, armed.instant.elapsed().as_secs_f64());
+        let shut = books::hits(&mut hooked.probes)?.shut.saturating_sub(shut_before);
+        self.pay(&gate, hooked, begin, shut, traps_in_s);
+        Ok(ended)
+    }
+
+    /// What the window was.
+    fn seen(&mut self, gate: &Gate, terms: Terms, opened_s: f64) -> Window {
+        let closed_ns = if gate.closed_ns == 0 { clock::monotonic_ns() } else { gate.closed_ns };
+        let elapsed_s = seconds(closed_ns.saturating_sub(gate.opened_ns));
+        let cost_s = seconds(gate.cost_ns);
+        // A window that nobody hit at its end ended when its time was up, whenever that was noticed.
+        let most_s = terms.length_s * (1.0 - cost_s / terms.share_s).max(0.0);
+        let own_s = (elapsed_s - cost_s).clamp(0.0, most_s);
+        self.expenses.open_s += own_s + cost_s;
+        self.expenses.longest_s = self.expenses.longest_s.max(own_s + cost_s);
+        self.expenses.refused += gate.refused;
+        Window {
+            opened_s,
+            interval_s: self.interval_s,
+            length_s: terms.length_s,
+            share_s: terms.share_s,
+            own_s,
+            cost_s,
+            early_s: seconds(gate.early_ns),
+            early_cost_s: seconds(gate.early_cost_ns),
+            refused: gate.refused,
+        }
+    }
+
+    /// Accounts for the window.
+    fn pay(&mut self, gate: &Gate, hooked: &Hooked, begin: Instant, shut: u64, traps_in_s: f64) {
+        let target_s = seconds(gate.cost_ns) + shut as f64 * hooked.trap.entry_ns * 1e-9;
+        self.expenses.target_s += target_s;
+        self.expenses.hits += gate.hits + shut;
+        self.expenses.traps_in_s = self.expenses.traps_in_s.max(traps_in_s);
+        let passed_s = self.expenses.passed_s();
+        let own_s = self.expenses.own_since_s();
+        let dead_s = begin.elapsed().as_secs_f64();
+        self.governor.account(Spent { target_s, own_s, dead_s, passed_s });
+    }
+
+    /// Reads what the ring holds: names at once, what happened in a window, and the target's own milestones.
+    pub(super) fn read_ring(
+        &mut self,
+        subject: &Subject,
+        hooked: &mut Hooked,
+        mut log: Option<(&mut Vec<Happened>, Opened)>,
+    ) -> Result<Option<Ended>> {
+        let mut ended = None;
+        let Hooked { probes, code, .. } = hooked;
+        loop {
+            if let Some(code) = code.as_mut() {
+                code.answer(subject, probes)?;
+                code.refresh_if_old(subject, probes)?;
+            }
+            let (names, expenses) = (&mut self.names, &mut self.expenses);
+            let more = self.ring.drain(BATCH, |event| match event {
+                Event::Native { site, end, frames } => {
+                    names.learn_native(site, end, frames, |address| code.as_ref()?.place(address));
+                }
+                Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
+                Event::Born(happening) | Event::Died(happening) => {
+                    if let Some((happened, opened)) = &mut log {
+                        expenses.births += u64::from(happening.is_birth());
+                        happened.extend(told(&happening, *opened));
+                    }
+                }
+                Event::Closed | Event::UnknownCode => {}
+                Event::Exec => ended = Some(Ended::Exec),
+                Event::Finalize => ended = Some(Ended::Finalizing),
+            });
+            if !more {
+                return Ok(ended);
+            }
+        }
+    }
+}
+
+/// Whether a point is of interest at any time.
+pub(super) fn is_milestone(point: &Point) -> bool {
+    point.hook.role() == Some(Role::Finalize)
+}
+
+/// When a window was opened, by the kernel's clock and since counting began.
+#[derive(Clone, Copy)]
+pub(super) struct Opened {
+    ns: u64,
+    seconds: f64,
+}
+
+/// What happened, in the heap's words; `None` for a straggler of the window before.
+fn told(happening: &Happening, opened: Opened) -> Option<Happened> {
+    let at_s = opened.seconds + seconds(happening.at_ns.checked_sub(opened.ns)?);
+    let address = happening.address;
+    Some(if happening.is_birth() {
+        Happened::Born {
+            site: happening.site,
+            address,
+            size_bytes: happening.size_bytes,
+            domain: Domain::from_code(happening.domain_code()),
+            reused: happening.is_reused(),
+            at_s,
+        }
+    } else {
+        Happened::Died { address, at_s }
+    })
+}
+
+/// The gate of a window that begins now.
+fn gate(terms: Terms, window: u32, trap_ns: f64) -> Gate {
+    let ns = |seconds: f64| (seconds * 1e9) as u64;
+    Gate {
+        open: 1,
+        window,
+        opened_ns: clock::monotonic_ns(),
+        length_ns: ns(terms.length_s),
+        share_ns: ns(terms.share_s),
+        trap_ns: trap_ns as u64,
+        early_ns: ns(SHORTEST_S * EARLY),
+        ..Gate::default()
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 * 1e-9
+}

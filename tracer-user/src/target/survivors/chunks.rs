@@ -1,0 +1,159 @@
+//! Blocks of glibc's `malloc` (`malloc/malloc.c`): whether their chunk is in use.
+//!
+//! The word before a block is its chunk's size and three flags. A chunk that lies in a bin has told the next one so (`PREV_INUSE` clear there). One in a thread's cache or in a fastbin has not; there the first two words of the
+//! block tell: the link, mangled by its own address (glibc ≥ 2.32, `PROTECT_PTR`), and in the cache a key (a random number of the process since 2.34; before, the address of the cache). The key is learnt from the main thread's cache,
+//! which is the first chunk of the heap. As long as it is not learnt, a block in a cache is called alive, and its changed first words give it another identity.
+
+use crate::target::census::pool::u64_at;
+use crate::target::memory::Bytes;
+
+/// `SIZE_BITS`: flags in the size word.
+const PREV_INUSE: u64 = 1;
+const IS_MMAPPED: u64 = 2;
+const FLAGS: u64 = 7;
+
+/// `MINSIZE`, `MALLOC_ALIGNMENT`.
+const LEAST: u64 = 32;
+const STEP: u64 = 16;
+/// The size word lies this many bytes before the block; the chunk begins twice as many before it.
+const WORD: u64 = 8;
+const BEFORE: u64 = 2 * WORD;
+
+/// No chunk is larger than user space.
+const MOST: u64 = 1 << 47;
+
+/// `MAX_TCACHE_SIZE` and the default of `global_max_fast`, as sizes of chunks.
+const CACHED: u64 = 0x410;
+const FAST: u64 = 0x80;
+
+/// `tcache_perthread_struct` since 2.30: 64 counts of 16 bits, then 64 chains.
+const CACHE_CHUNK: u64 = 0x290;
+const CACHE_BINS: usize = 64;
+const CACHE_COUNTS: usize = 2 * CACHE_BINS;
+
+/// What a block of `malloc` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chunk {
+    /// Unmapped, in a bin, or with a header that does not fit.
+    Gone,
+    /// Not in a bin, with so many bytes to use.
+    Used(u64),
+}
+
+/// What is known about the process's `malloc`.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    glibc: bool,
+    /// Where the heap of `brk` begins.
+    heap: Option<u64>,
+    key: Option<u64>,
+}
+
+impl Chunks {
+    pub(super) const fn glibc(heap: Option<u64>) -> Self {
+        Self { glibc: true, heap, key: None }
+    }
+
+    /// An allocator whose books are not known.
+    pub(super) const fn unknown() -> Self {
+        Self { glibc: false, heap: None, key: None }
+    }
+
+    /// Looks at the headers of blocks, given as (address, size in bytes).
+    pub(super) fn look(&mut self, memory: &impl Bytes, blocks: &[(u64, u64)]) -> Vec<Chunk> {
+        if !self.glibc {
+            return blocks.iter().map(|(_, size)| Chunk::Used(*size)).collect();
+        }
+        if !blocks.is_empty() && self.key.is_none() {
+            self.key = self.heap.and_then(|heap| cache_key(memory, heap));
+        }
+        let headers: Vec<u64> = blocks.iter().map(|(block, _)| block.wrapping_sub(BEFORE)).collect();
+        let mut bytes = Vec::new();
+        let readable = memory.read_many(&headers, BEFORE as usize, &mut bytes);
+        let each = blocks.iter().zip(bytes.chunks_exact(BEFORE as usize)).zip(readable);
+        let sizes: Vec<Option<Size>> = each
+            .map(|(((block, asked), header), readable)| {
+                readable.then(|| Size::parse(*block, *asked, header)).flatten()
+            })
+            .collect();
+        let nexts: Vec<u64> = sizes.iter().flatten().filter_map(|size| size.next).collect();
+        let readable = memory.read_many(&nexts, WORD as usize, &mut bytes);
+        let mut nexts = bytes.chunks_exact(WORD as usize).zip(readable);
+        sizes
+            .iter()
+            .map(|size| {
+                let Some(size) = size else { return Chunk::Gone };
+                let in_use = size.next.is_none()
+                    || nexts.next().is_some_and(|(word, readable)| {
+                        readable && u64_at(word, 0).is_some_and(|word| word & PREV_INUSE != 0)
+                    });
+                if in_use { Chunk::Used(size.given) } else { Chunk::Gone }
+            })
+            .collect()
+    }
+
+    /// Whether a block with these first bytes lies in a thread's cache or in a fastbin.
+    pub(super) fn is_cached(&self, memory: &impl Bytes, block: u64, given: u64, head: &[u8]) -> bool {
+        let (Some(link), Some(key)) = (u64_at(head, 0), u64_at(head, 8)) else { return false };
+        let size = given.saturating_add(WORD);
+        if !self.glibc || size > CACHED {
+            return false;
+        }
+        if self.key == Some(key) {
+            return true;
+        }
+        // The last of a chain: nothing but the mangling is left of the link.
+        let next = link ^ (block >> 12);
+        if size > FAST || next == 0 {
+            return next == 0;
+        }
+        // The links of fastbins lead to chunks, all of one size.
+        let same = |word: u64| word & !FLAGS == size;
+        next.is_multiple_of(STEP)
+            && next.checked_add(WORD).is_some_and(|at| memory.read_u64(at).is_ok_and(same))
+    }
+}
+
+/// The size word of a block, made sense of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size {
+    /// Bytes to use.
+    given: u64,
+    /// Address of the next chunk's size word; `None` for a mapping of its own.
+    next: Option<u64>,
+}
+
+impl Size {
+    fn parse(block: u64, asked: u64, header: &[u8]) -> Option<Self> {
+        let (before, word) = (u64_at(header, 0)?, u64_at(header, 8)?);
+        let size = word & !FLAGS;
+        if !block.is_multiple_of(STEP) || !size.is_multiple_of(STEP) || !(LEAST..MOST).contains(&size) {
+            return None;
+        }
+        let (given, next) = if word & IS_MMAPPED != 0 {
+            // A mapping of its own: whole pages, counted from where it begins.
+            let whole = before.checked_add(size)?.is_multiple_of(4096);
+            (whole.then(|| size - BEFORE)?, None)
+        } else {
+            (size - WORD, Some(block.checked_sub(WORD)?.checked_add(size)?))
+        };
+        (given >= asked).then_some(Self { given, next })
+    }
+}
+
+/// The key of blocks in the main thread's cache, which is the first chunk of the heap; `None` while that holds nothing, or is no such thing.
+fn cache_key(memory: &impl Bytes, heap: u64) -> Option<u64> {
+    let mut cache = [0; CACHE_CHUNK as usize];
+    memory.read(heap, &mut cache).ok()?;
+    if u64_at(&cache, WORD as usize)? & !FLAGS != CACHE_CHUNK {
+        return None;
+    }
+    let chains = cache.get(BEFORE as usize + CACHE_COUNTS..)?;
+    (0u64..).zip(chains.chunks_exact(8).take(CACHE_BINS)).find_map(|(bin, first)| {
+        let first = u64_at(first, 0).filter(|first| *first != 0 && first.is_multiple_of(STEP))?;
+        let mut words = [0; 24];
+        memory.read(first.checked_sub(WORD)?, &mut words).ok()?;
+        let right = u64_at(&words, 0)? & !FLAGS == LEAST + STEP * bin;
+        u64_at(&words, 16).filter(|key| right && *key != 0)
+    })
+}
