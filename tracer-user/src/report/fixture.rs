@@ -8,6 +8,10 @@ use crate::heap::verdict::Verdict;
 use crate::symbol::{Frame, FrameKind, FramePlace};
 use tracer_common::loss::Loss;
 
+mod sampled;
+
+pub(super) use sampled::sampled;
+
 pub(super) fn story() -> Story {
     let sites = vec![leak(), cache(), churn(), small_ints(), quiet()];
     Story {

@@ -6,7 +6,7 @@ use inferno::flamegraph::color::{BasicPalette, Palette};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::story::Story;
-use super::{folded, plain, units};
+use super::{estimate, folded, plain, units};
 use crate::error::{Context, Result};
 
 /// Writes the flame graph, or a small picture that says that nothing lives.
@@ -24,7 +24,7 @@ pub fn write(story: &Story, out: &mut dyn Write) -> Result<()> {
     options.subtitle = Some(subtitle(story));
     // The function stands first, the path behind it: what does not fit is cut off at the end.
     options.text_truncate_direction = TextTruncateDirection::Right;
-    options.count_name = "bytes".to_owned();
+    options.count_name = if story.sampling.is_some() { "estimated bytes" } else { "bytes" }.to_owned();
     options.colors = Palette::Basic(BasicPalette::Mem);
     // Equal names, equal colors: two pictures of one program can be compared.
     options.deterministic = true;
@@ -35,16 +35,23 @@ pub fn write(story: &Story, out: &mut dyn Write) -> Result<()> {
 
 fn title(story: &Story) -> String {
     let target = &story.target;
-    format!("Live bytes of process {} on {}", target.pid, plain::clean(&target.host))
+    let what = if story.sampling.is_some() { "Live bytes (estimates)" } else { "Live bytes" };
+    format!("{what} of process {} on {}", target.pid, plain::clean(&target.host))
 }
 
 fn subtitle(story: &Story) -> String {
     let totals = &story.totals;
+    let behind = story.sampling.as_ref().map(|sampling| {
+        let (births, windows) =
+            (units::plural(sampling.births, "birth"), units::plural(sampling.windows, "window"));
+        format!(" · from {births} seen in {windows}")
+    });
     format!(
-        "{} in {} allocated and not freed in {} · Python {} · {}",
-        units::bytes(totals.live_bytes),
-        units::plural(totals.live_blocks, "block"),
+        "{} in {} allocated and not freed in {}{} · Python {} · {}",
+        estimate::bytes(totals.live_bytes, totals.error(|errors| errors.live_bytes)),
+        estimate::plural(totals.live_blocks, totals.error(|errors| errors.live_blocks), "block"),
         units::seconds(story.seconds),
+        behind.unwrap_or_default(),
         plain::clean(&story.target.python),
         plain::shorten(&plain::clean(&story.target.command), 80),
     )
@@ -88,6 +95,18 @@ mod tests {
         assert!(svg.contains("leak_new_reference (cPyRefs.c:149) (28,000,000 bytes"), "{svg}");
         assert!(svg.contains("Live bytes of process 4711 on web-3"));
         assert_eq!(svg, super::tests::svg(&fixture::story()), "the same picture each time");
+    }
+
+    #[test]
+    fn estimates_are_called_so() {
+        let svg = svg(&fixture::sampled());
+        for needed in [
+            "Live bytes (estimates) of process 4711",
+            "12.5 ± 1.3 MiB in 100,000 ± 9,000 blocks allocated and not freed in 60.0 s · from 41,226 births seen in 312 windows",
+            "(8,740,000 estimated bytes",
+        ] {
+            assert!(svg.contains(needed), "{needed}: {svg}");
+        }
     }
 
     #[test]

@@ -46,6 +46,19 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// What samples add: an error beside each figure, of the whole, of a site and of a line.
+    #[test]
+    fn golden_sampled() {
+        let mut story = fixture::sampled();
+        story.sites.truncate(1);
+        let mut bytes = Vec::new();
+        write(&story, &mut bytes).unwrap();
+        let report: Value = serde_json::from_slice(&bytes).unwrap();
+        let shown = json!({"engine": report["engine"], "sampling": report["sampling"], "totals": report["totals"],
+            "site": report["sites"][0], "line": report["lines"][0]});
+        insta::assert_snapshot!(serde_json::to_string_pretty(&shown).unwrap());
+    }
+
     #[test]
     fn golden() {
         insta::assert_snapshot!(written());

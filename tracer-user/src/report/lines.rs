@@ -238,6 +238,31 @@ mod tests {
         assert_eq!((lines.len(), lines[1].live_bytes), (2, 5000));
     }
 
+    /// Many stacks that were seen once each are sure of nothing; their line grows more surely than one that was seen more often.
+    #[test]
+    fn a_line_of_many_rare_stacks_comes_first() {
+        let mut story = fixture::sampled();
+        let (often, rare) = (story.sites[0].clone(), story.sites[1].clone());
+        let with = |site: &Site, growth: f64, error: f64, at_least: f64| {
+            let mut site =
+                Site { growth_bytes_per_second: growth, growth_at_least: Some(at_least), ..site.clone() };
+            site.errors.as_mut().unwrap().growth_bytes_per_second = error;
+            site
+        };
+        story.sites = vec![with(&often, 50.0, 20.0, 28.0)];
+        story.sites.extend(vec![with(&rare, 1.0, 4.6, 0.01); 100]);
+        story.totals.errors = None;
+        let lines = lines(&story);
+        let line = &lines[0];
+        assert_eq!(
+            (line.function.as_deref(), line.sites, line.samples),
+            (Some("Session.open"), 100, Some(200))
+        );
+        assert_eq!(line.growth_bytes_per_second, 100.0);
+        assert!((line.growth_bytes_per_second_error.unwrap() - 46.0).abs() < 1e-9, "{line:?}");
+        assert_eq!(lines[1].growth_bytes_per_second_error, Some(20.0));
+    }
+
     #[test]
     fn sites_without_frames_are_one_line_without_a_name() {
         let mut story = scattered();

@@ -5,13 +5,15 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use super::lines::{Caller, Line, lines};
-use super::story::{Site, Story};
-use super::{Style, plain, units};
+use super::story::{Site, Story, SumErrors};
+use super::together::Together;
+use super::{Style, estimate, plain, units};
 use crate::error::{Context, Result};
 use page::{Ink, Page};
 
 mod head;
 mod page;
+mod sampled;
 mod site;
 mod watch;
 
@@ -59,13 +61,15 @@ fn worst_lines(page: &mut Page, story: &Story, all: &[Line]) {
     let shown = LINES.min(all.len());
     page.heading(&format!("Lines that keep the most alive ({shown} of {})", all.len()));
     page.blank();
+    // Errors take room; where there are none, none is left for them.
+    let (wide, wider) = if story.sampling.is_some() { (16, 18) } else { (10, 14) };
     for line in all.iter().take(shown) {
-        let (word, ink, _) = site::judged(line.verdict);
+        let (word, ink, _) = site::judged(story, line.verdict);
         let figures = format!(
-            "{:>10}  {:>6}  {:>14}  ",
-            units::bytes(line.live_bytes),
-            units::share(line.live_bytes, story.totals.live_bytes),
-            units::rate(line.growth_bytes_per_second),
+            "{:>wide$}  {:>6}  {:>wider$}  ",
+            estimate::bytes(line.live_bytes, line.live_bytes_error),
+            estimate::share(line.live_bytes, line.live_bytes_error, story.totals.live_bytes),
+            estimate::rate(line.growth_bytes_per_second, line.growth_bytes_per_second_error),
         );
         let function = line.function.as_deref().unwrap_or("[no frames]");
         let taken = 9 + plain::columns(&figures) + plain::columns(function) + 2;
@@ -106,7 +110,8 @@ fn called_from(page: &mut Page, caller: &Caller, line: &Line, indent: usize) {
     let share = if caller.live_bytes == line.live_bytes {
         String::new()
     } else {
-        format!(" ({} of it)", units::share(caller.live_bytes, line.live_bytes))
+        let share = estimate::share(caller.live_bytes, caller.live_bytes_error, line.live_bytes);
+        format!(" ({share} of it)")
     };
     let number = caller.line.map(|line| format!(":{line}")).unwrap_or_default();
     let text = format!("called from {}  ", caller.function);
@@ -129,12 +134,16 @@ fn rest(page: &mut Page, story: &Story, hidden: &[&Site], all: usize, quiet: usi
     if !hidden.is_empty() {
         let live_bytes = hidden.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_bytes));
         let live_blocks = hidden.iter().fold(0, |sum: u64, site| sum.saturating_add(site.live_blocks));
+        let error = |of: fn(&SumErrors) -> f64| {
+            Together::of(story).sum(hidden.iter().filter_map(|site| site.error(of)))
+        };
+        let of_bytes = error(|errors| errors.live_bytes);
         page.words(&format!(
             "{} not shown: {} live in {} ({} of live bytes). --top {all} shows all.",
             units::plural(hidden.len() as u64, "more site"),
-            units::bytes(live_bytes),
-            units::plural(live_blocks, "block"),
-            units::share(live_bytes, story.totals.live_bytes),
+            estimate::bytes(live_bytes, of_bytes),
+            estimate::plural(live_blocks, error(|errors| errors.live_blocks), "block"),
+            estimate::share(live_bytes, of_bytes, story.totals.live_bytes),
         ));
     }
     if quiet > 0 {

@@ -1,11 +1,12 @@
 //! The head of the text report: who, the answer, and how far to trust it: how complete, how much, at what cost, what was lost.
 
 use super::page::{Ink, Page};
-use super::{site, watch};
+use super::{sampled, site, watch};
 use crate::heap::verdict::Verdict;
 use crate::report::lines::Line;
-use crate::report::story::{LossCount, Story};
-use crate::report::{plain, units};
+use crate::report::story::{LossCount, Story, SumErrors};
+use crate::report::together::Together;
+use crate::report::{estimate, plain, units};
 
 /// RSS growth that is worth a word when the live blocks do not explain it, in bytes.
 const UNEXPLAINED_BYTES: u64 = 16 << 20;
@@ -13,12 +14,11 @@ const UNEXPLAINED_BYTES: u64 = 16 << 20;
 pub(super) fn write(page: &mut Page, story: &Story, lines: &[Line]) {
     let target = &story.target;
     page.heading(&format!(
-        "Process {} on {} · Python {} · {} for {} ({})",
+        "Process {} on {} · Python {} · {} ({})",
         target.pid,
         target.host,
         target.python,
-        if story.watch.is_some() { "watched" } else { "traced" },
-        units::seconds(story.seconds),
+        sampled::looked(story),
         story.ended,
     ));
     if let Some(watched) = &story.watch {
@@ -27,8 +27,14 @@ pub(super) fn write(page: &mut Page, story: &Story, lines: &[Line]) {
     answer(page, story, lines);
     command(page, story);
     hooks(page, story);
+    if let Some(sampling) = &story.sampling {
+        sampled::samples(page, sampling);
+    }
     seen(page, story);
-    cost(page, story);
+    match &story.sampling {
+        Some(sampling) => sampled::cost(page, story, sampling),
+        None => cost(page, story),
+    }
     lost(page, &story.losses);
     for note in &story.notes {
         page.row(0, "note", Ink::Strong, note);
@@ -65,16 +71,23 @@ fn hooks(page: &mut Page, story: &Story) {
 
 fn seen(page: &mut Page, story: &Story) {
     let totals = &story.totals;
-    let sums = |blocks, bytes| format!("{} in {}", units::bytes(bytes), units::plural(blocks, "block"));
+    let sums = |(blocks, of_blocks): (u64, fn(&SumErrors) -> f64),
+                (bytes, of_bytes): (u64, fn(&SumErrors) -> f64)| {
+        let bytes = estimate::bytes(bytes, totals.error(of_bytes));
+        format!("{bytes} in {}", estimate::plural(blocks, totals.error(of_blocks), "block"))
+    };
     page.row(
         0,
         "seen",
         Ink::Plain,
         &format!(
             "allocated {}, freed {}; live {}",
-            sums(totals.allocated_blocks, totals.allocated_bytes),
-            sums(totals.freed_blocks, totals.freed_bytes),
-            sums(totals.live_blocks, totals.live_bytes),
+            sums(
+                (totals.allocated_blocks, |of| of.allocated_blocks),
+                (totals.allocated_bytes, |of| of.allocated_bytes)
+            ),
+            sums((totals.freed_blocks, |of| of.freed_blocks), (totals.freed_bytes, |of| of.freed_bytes)),
+            sums((totals.live_blocks, |of| of.live_blocks), (totals.live_bytes, |of| of.live_bytes)),
         ),
     );
     rss(page, story);
@@ -150,9 +163,9 @@ fn answer(page: &mut Page, story: &Story, lines: &[Line]) {
         let text = format!(
             "{} keeps {} alive ({} of live bytes), {}{others}",
             site::headline(story, site, page.width / 2),
-            units::bytes(leak.live_bytes),
-            units::share(leak.live_bytes, all),
-            units::rate(leak.growth_bytes_per_second),
+            estimate::bytes(leak.live_bytes, leak.live_bytes_error),
+            estimate::share(leak.live_bytes, leak.live_bytes_error, all),
+            estimate::rate(leak.growth_bytes_per_second, leak.growth_bytes_per_second_error),
         );
         return page.row(0, "LEAK", Ink::Alarm, &text);
     }
@@ -162,10 +175,17 @@ fn answer(page: &mut Page, story: &Story, lines: &[Line]) {
     let of = |verdict| story.sites.iter().filter(move |site| site.verdict == verdict && site.live_blocks > 0);
     let open_bytes = of(Verdict::Unknown).fold(0, |sum: u64, site| sum.saturating_add(site.live_bytes));
     if open_bytes > all / 10 {
+        let open = of(Verdict::Unknown).filter_map(|site| site.error(|errors| errors.live_bytes));
+        let error = Together::of(story).sum(open);
+        let longer = if story.sampling.is_some() {
+            "sample longer (-d SECONDS) or with more --budget"
+        } else {
+            "trace longer (-d SECONDS)"
+        };
         let text = format!(
-            "no site is sure to leak, but {} ({} of live bytes) have no verdict yet: trace longer (-d SECONDS)",
-            units::bytes(open_bytes),
-            units::share(open_bytes, all),
+            "no site is sure to leak, but {} ({} of live bytes) have no verdict yet: {longer}",
+            estimate::bytes(open_bytes, error),
+            estimate::share(open_bytes, error, all),
         );
         return page.row(0, "verdict", Ink::Strong, &text);
     }

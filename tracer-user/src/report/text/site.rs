@@ -9,7 +9,7 @@ use crate::heap::verdict::Verdict;
 use crate::report::lines::python_caller;
 use crate::report::own::Program;
 use crate::report::story::{Ints, OTHER_SITES, Site, Story, TypeCount};
-use crate::report::{plain, units};
+use crate::report::{estimate, plain, units};
 use crate::symbol::Frame;
 
 /// Types with a freelist in CPython 3.11 (`Include/internal/pycore_{list,dict,tuple,floatobject}.h`).
@@ -28,8 +28,22 @@ const ARROW: &str = "==> ";
 /// In the place of a verdict's meaning, where only slow paths were watched.
 const WATCHED: &str = "what pools opened here, large blocks and mappings hold; no verdict";
 
-/// A verdict's word, its ink and what it means.
-pub(super) const fn judged(verdict: Verdict) -> (&'static str, Ink, &'static str) {
+/// A verdict's word, its ink and what it means: of samples it was made from old survivors, else from the course of all that lived.
+pub(super) fn judged(story: &Story, verdict: Verdict) -> (&'static str, Ink, &'static str) {
+    let (word, ink, meaning) = traced(verdict);
+    let meaning = match verdict {
+        _ if story.watch.is_some() => WATCHED,
+        _ if story.sampling.is_none() => meaning,
+        Verdict::Leak => "old blocks stay, and more join them all the time",
+        Verdict::Cache => "filled early; little that stays came later",
+        Verdict::Plateau => "bounded: it takes its time, but what is old dies",
+        Verdict::Churn => meaning,
+        Verdict::Unknown => "too few samples, or too early, for a verdict",
+    };
+    (word, ink, meaning)
+}
+
+const fn traced(verdict: Verdict) -> (&'static str, Ink, &'static str) {
     match verdict {
         Verdict::Leak => ("LEAK", Ink::Alarm, "grows steadily to the end; what is old does not die"),
         Verdict::Cache => ("CACHE", Ink::Strong, "filled, then stopped growing"),
@@ -48,35 +62,33 @@ pub(super) fn write<'a>(
     told: &mut HashSet<&'a str>,
 ) {
     let all_live_bytes = story.totals.live_bytes;
-    let (word, ink, why) = judged(site.verdict);
-    let watched = story.watch.is_some();
-    let (bytes, blocks) = (units::bytes(site.live_bytes), units::plural(site.live_blocks, "block"));
+    let (word, ink, why) = judged(story, site.verdict);
+    let error = site.error(|errors| errors.live_bytes);
+    let bytes = estimate::bytes(site.live_bytes, error);
+    let blocks = estimate::plural(site.live_blocks, site.error(|errors| errors.live_blocks), "block");
     let live = if site.live_blocks == 0 {
         "nothing live; only calls of PyLong_FromLong".to_owned()
     } else {
-        format!("{bytes} live in {blocks} ({} of live bytes)", units::share(site.live_bytes, all_live_bytes))
+        let share = estimate::share(site.live_bytes, error, all_live_bytes);
+        format!("{bytes} live in {blocks} ({share} of live bytes)")
     };
     page.line(&[(Ink::Strong, &format!("#{rank}  ")), (ink, word), (Ink::Strong, &format!("  {live}"))]);
     if site.allocated_blocks > 0 {
-        page.row(
-            INDENT,
-            "growth",
-            Ink::Plain,
-            &format!(
-                "{}: {}",
-                units::rate(site.growth_bytes_per_second),
-                if watched { WATCHED } else { why }
-            ),
-        );
+        let rate = estimate::rate(site.growth_bytes_per_second, site.growth_error());
+        page.row(INDENT, "growth", Ink::Plain, &format!("{rate}: {why}"));
+    }
+    if let (Some(samples), Some(survivors)) = (site.samples, site.survivors) {
+        let text = format!("{} seen; {} old and alive", units::plural(samples, "birth"), are(survivors));
+        page.row(INDENT, "samples", Ink::Plain, &text);
     }
     if let Some(sizes) = &site.sizes {
         page.row(INDENT, "size", Ink::Plain, &size(site, sizes));
     }
     if !site.types.is_empty() {
-        page.row(INDENT, "types", Ink::Plain, &types(&site.types, site.live_blocks));
+        page.row(INDENT, "types", Ink::Plain, &types(site));
     }
     // Small blocks that were freed again were not seen.
-    if site.allocated_blocks > 0 && !watched {
+    if site.allocated_blocks > 0 && story.watch.is_none() {
         page.row(INDENT, "freed", Ink::Plain, &freed(site));
     }
     if let Some(name) = handed_on(site) {
@@ -96,9 +108,21 @@ pub(super) fn write<'a>(
     }
 }
 
+fn are(blocks: u64) -> String {
+    match blocks {
+        0 => "none of them is".to_owned(),
+        1 => "1 of them is".to_owned(),
+        blocks => format!("{} of them are", units::count(blocks)),
+    }
+}
+
 /// The type whose objects this site may have allocated for others: most survivors are of a type with a freelist, through which an object
 /// goes from line to line without a call of the allocator.
 fn handed_on(site: &Site) -> Option<&str> {
+    // Samples are of objects, from birth to death, and not of calls of the allocator.
+    if site.samples.is_some() {
+        return None;
+    }
     let first = site.types.first()?;
     let most = first.blocks > site.live_blocks / 2;
     (most && FREELISTED.contains(&first.name.as_str())).then_some(&first.name)
@@ -129,6 +153,19 @@ fn named(frame: &Frame, room: usize) -> String {
 
 fn size(site: &Site, sizes: &Spread) -> String {
     let domain = &site.domain;
+    if let Some(error) = site.error(|errors| errors.live_bytes) {
+        let asked = if sizes.min == sizes.max {
+            format!("{} asked each", units::bytes(sizes.min))
+        } else {
+            format!("{} asked", spread(sizes, units::bytes))
+        };
+        // What is given errs as what was asked for does.
+        let error = error * site.live_given_bytes as f64 / site.live_bytes.max(1) as f64;
+        let given = estimate::bytes(site.live_given_bytes, Some(error));
+        // Only objects have parts that are charged to them.
+        let parts = if domain == "object" { ", their tables and arrays included" } else { "" };
+        return format!("{asked}; {given} given in all{parts} ({domain} domain)");
+    }
     if sizes.min == sizes.max {
         let given = site.live_given_bytes.checked_div(site.live_blocks).unwrap_or_default();
         return format!(
@@ -149,15 +186,25 @@ fn spread(spread: &Spread, unit: fn(u64) -> String) -> String {
     of.map(|(name, value)| format!("{name} {}", unit(value))).join(", ")
 }
 
-fn types(types: &[TypeCount], live_blocks: u64) -> String {
-    let mut named: Vec<String> =
-        types.iter().take(TYPES).map(|one| format!("{} {}", one.name, units::count(one.blocks))).collect();
+fn types(site: &Site) -> String {
+    let (types, live_blocks) = (&site.types, site.live_blocks);
+    let read = types.iter().fold(0, |sum: u64, one| sum.saturating_add(one.blocks));
+    let is_sampled = site.samples.is_some();
+    let told = |one: &TypeCount| {
+        // Some of those that live are a sample of all: only their proportions say something.
+        let blocks = if is_sampled {
+            estimate::share(one.blocks, Some(2.0 * (one.blocks as f64).sqrt()), read)
+        } else {
+            units::count(one.blocks)
+        };
+        format!("{} {blocks}", one.name)
+    };
+    let mut named: Vec<String> = types.iter().take(TYPES).map(told).collect();
     if types.len() > TYPES {
         named.push(units::plural((types.len() - TYPES) as u64, "more type"));
     }
-    let read = types.iter().fold(0, |sum: u64, one| sum.saturating_add(one.blocks));
-    let sample = if read < live_blocks {
-        format!(" ({} blocks looked at)", units::count(read))
+    let sample = if is_sampled || read < live_blocks {
+        format!(" ({} looked at)", units::plural(read, "block"))
     } else {
         String::new()
     };
@@ -165,16 +212,17 @@ fn types(types: &[TypeCount], live_blocks: u64) -> String {
 }
 
 fn freed(site: &Site) -> String {
-    let allocated = units::count(site.allocated_blocks);
+    let allocated = estimate::count(site.allocated_blocks, site.error(|errors| errors.allocated_blocks));
+    let error = site.error(|errors| errors.freed_blocks);
     if site.freed_blocks == 0 {
         return format!("none of {allocated} allocated");
     }
-    let share = units::share(site.freed_blocks, site.allocated_blocks);
+    let share = estimate::share(site.freed_blocks, error, site.allocated_blocks);
     let lived =
         site.lifetimes_ns.as_ref().map(|ages| format!("; they lived {}", spread(ages, units::nanoseconds)));
     format!(
         "{} of {allocated} allocated ({share}){}",
-        units::count(site.freed_blocks),
+        estimate::count(site.freed_blocks, error),
         lived.unwrap_or_default()
     )
 }

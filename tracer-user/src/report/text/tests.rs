@@ -51,6 +51,24 @@ fn golden_idle() {
     insta::assert_snapshot!(text(&story, &STYLE));
 }
 
+#[test]
+fn golden_sampled() {
+    insta::assert_snapshot!(text(&fixture::sampled(), &STYLE));
+}
+
+#[test]
+fn golden_sampled_with_all_that_can_be_wrong() {
+    let mut story = fixture::sampled();
+    story.sites.drain(..1);
+    story.cost.target_cpu_fraction = 0.023;
+    let sampling = story.sampling.as_mut().unwrap();
+    sampling.fell_back = Some("even the smallest window costs the target 3.1 % of a CPU".to_owned());
+    sampling.refused_records = 1_200;
+    story.sites[0].errors.as_mut().unwrap().growth_bytes_per_second = f64::MAX;
+    let style = Style { top: 1, ..STYLE };
+    insta::assert_snapshot!(text(&story, &style));
+}
+
 /// A stack of C and Python, whole and with the interpreter hidden.
 #[test]
 fn golden_mixed_stack() {
@@ -118,10 +136,11 @@ proptest! {
     /// Function names and file names are never cut; all else fits.
     #[test]
     fn lines_fit(width in 90usize..200, path in "(/[a-z]{1,20}){1,12}") {
-        let mut story = fixture::story();
-        story.sites[0].stack[1].file = Some(path);
-        for line in text(&story, &Style { width, ..STYLE }).lines() {
-            prop_assert!(plain::columns(line) <= width, "{line}");
+        for mut story in [fixture::story(), fixture::sampled()] {
+            story.sites[0].stack[1].file = Some(path.clone());
+            for line in text(&story, &Style { width, ..STYLE }).lines() {
+                prop_assert!(plain::columns(line) <= width, "{line}");
+            }
         }
     }
 }
