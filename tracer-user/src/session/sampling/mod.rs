@@ -10,6 +10,7 @@ use crate::drain::clock;
 use crate::drain::ring::Ring;
 use crate::error::{Context, Result};
 use crate::heap::sample::{Bounds, Sampler};
+use crate::probe::attach::Leaving;
 use crate::probe::budget::Governor;
 use crate::session::hooked::Hooked;
 use crate::session::names::Names;
@@ -17,13 +18,11 @@ use crate::session::subject::Subject;
 use crate::session::{Armed, Closed, Ended, Signals, descriptors, publish, say};
 use crate::target::survivors::Survivors;
 
-mod detach;
 mod expenses;
 mod looks;
 mod story;
 mod window;
 
-use detach::Detacher;
 use expenses::Expenses;
 
 /// How often survivors are looked at, and the target's size is read.
@@ -104,7 +103,10 @@ struct Sampling<'p> {
     survivors: Option<Survivors>,
     governor: Governor,
     expenses: Expenses,
-    detacher: Detacher,
+    /// Traps on their way out.
+    leaving: Vec<Leaving>,
+    /// Hits so far that found the gate shut.
+    shut: u64,
     random: Random,
     /// When it was last looked whether code was mapped.
     refreshed: Instant,
@@ -130,7 +132,8 @@ impl<'p> Sampling<'p> {
             survivors: None,
             governor: Governor::new(wish.budget, wish.longest.as_secs_f64()),
             expenses: Expenses::begin(),
-            detacher: Detacher::start()?,
+            leaving: Vec::new(),
+            shut: 0,
             random: Random(clock::monotonic_ns()),
             refreshed: Instant::now(),
             next_window: Instant::now(),

@@ -1,10 +1,13 @@
 //! The end of a recording in windows: last looks, and what there is to tell.
 
+use std::time::Instant;
+
 use tracer_common::loss::Loss;
 
 use crate::drain::books;
 use crate::error::Result;
 use crate::heap::sample;
+use crate::probe::attach::Leaving;
 use crate::report::story::{Cost, Sampling as Told, Story, Totals};
 use crate::session::hooked::Hooked;
 use crate::session::sampling::{Sampling, expenses};
@@ -37,8 +40,11 @@ impl Sampling<'_> {
             .into_iter()
             .filter(|(loss, _)| !NOT_OF_WINDOWS.contains(loss))
             .collect();
+        let begin = Instant::now();
+        self.leaving.drain(..).for_each(Leaving::wait);
+        let detach_ms = begin.elapsed().as_secs_f64() * 1e3;
+        self.pay_the_rest(&mut hooked)?;
         let cost = self.cost(&hooked, closed);
-        let detach_ms = self.detacher.finish();
         let names = self.names.finish();
         let ledger = Ledger {
             engine: "sample",
@@ -61,6 +67,15 @@ impl Sampling<'_> {
             code: code.as_ref(),
         };
         Ok(story::tell(&frame, ledger, facts, types))
+    }
+
+    /// Accounts for the hits of traps that went out after the last window.
+    fn pay_the_rest(&mut self, hooked: &mut Hooked) -> Result<()> {
+        let shut = books::hits(&mut hooked.probes)?.shut;
+        let rest = shut - self.shut.min(shut);
+        self.expenses.hits += rest;
+        self.expenses.target_s += rest as f64 * hooked.trap.entry_ns * 1e-9;
+        Ok(())
     }
 
     fn cost(&self, hooked: &Hooked, closed: Closed) -> Cost {

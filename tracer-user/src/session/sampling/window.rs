@@ -32,7 +32,6 @@ impl Sampling<'_> {
         armed: Armed,
     ) -> Result<Option<Ended>> {
         let begin = Instant::now();
-        let shut_before = books::hits(&mut hooked.probes)?.shut;
         let attached = hooked.method.attach_some(
             &mut hooked.probes,
             &hooked.hooks.points,
@@ -52,7 +51,8 @@ impl Sampling<'_> {
         hooked.probes.open_gate(gate(terms, self.windows, hooked.trap.entry_ns));
         self.ring.wait(Duration::from_secs_f64(terms.length_s.max(terms.share_s)));
         let gate = hooked.probes.close_gate();
-        self.detacher.take(links);
+        self.leaving.retain(|leaving| !leaving.is_over());
+        self.leaving.push(links.take_out());
         let traps_in_s = attached.elapsed().as_secs_f64();
         self.expenses.attached((attached - begin).as_secs_f64());
         let opened = Opened { ns: gate.opened_ns, seconds: opened_s };
@@ -62,8 +62,10 @@ impl Sampling<'_> {
         // What dies before it is looked at for the first time cannot be told from what takes its place: names can wait.
         self.look(subject, armed.instant.elapsed().as_secs_f64());
         let ended = self.take(subject, hooked, others)?;
-        let shut = books::hits(&mut hooked.probes)?.shut.saturating_sub(shut_before);
-        self.pay(&gate, hooked, begin, shut, traps_in_s);
+        // Those of the traps that are still on their way out are paid with the next window.
+        let shut = books::hits(&mut hooked.probes)?.shut;
+        self.pay(&gate, hooked, begin, shut - self.shut.min(shut), traps_in_s);
+        self.shut = shut;
         Ok(ended)
     }
 
