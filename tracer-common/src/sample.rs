@@ -10,7 +10,7 @@ use crate::event::EventKind;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
-    /// 1 while hits are logged. The loader sets it, either side clears it.
+    /// [`Self::OPEN`], [`Self::ENDED`] or [`Self::SHUT`].
     pub open: u32,
     /// Number of the window, from 1 on.
     pub window: u32,
@@ -35,11 +35,21 @@ pub struct Gate {
     pub hits: u64,
     /// Records that found the ring full.
     pub refused: u64,
+    /// What traps and programs have cost since the window ended, in nanoseconds.
+    pub tail_cost_ns: u64,
 }
 
-const _: () = assert!(size_of::<Gate>() == 88);
+const _: () = assert!(size_of::<Gate>() == 96);
 
 impl Gate {
+    /// Nothing is logged.
+    pub const SHUT: u32 = 0;
+    /// Births and deaths are logged.
+    pub const OPEN: u32 = 1;
+    /// The window has ended, and what was born in it is being looked at. Until that is done, every block that is freed or handed out is still logged, as a death:
+    /// what was seen at its address afterwards may be another.
+    pub const ENDED: u32 = 2;
+
     /// Own time of the target, in nanoseconds, so many nanoseconds after opening.
     #[inline(always)]
     #[must_use]

@@ -37,11 +37,13 @@ pub struct Pass {
     pub window: u32,
     /// When the hit began; not asked where there are no windows.
     pub started_ns: u64,
+    /// The window has ended: births are the ends of what was there before, and nothing else.
+    pub is_late: bool,
 }
 
 impl Pass {
     /// The pass where there are no windows.
-    pub const TRACE: Self = Self { window: 0, started_ns: 0 };
+    pub const TRACE: Self = Self { window: 0, started_ns: 0, is_late: false };
 }
 
 /// Lets a hit through, if the gate is open; the first hit that finds the window used up shuts it.
@@ -49,7 +51,8 @@ impl Pass {
 pub fn enter() -> Option<Pass> {
     let gate = GATE.get_ptr_mut(0)?;
     // SAFETY: the pointer came from the map; the field is one aligned word, which may change under us.
-    if unsafe { (&raw const (*gate).open).read_volatile() } != 1 {
+    let open = unsafe { (&raw const (*gate).open).read_volatile() };
+    if open == Gate::SHUT {
         return None;
     }
     // SAFETY: as above; the loader writes the other fields while the gate is shut, and sums that grow meanwhile are those of a moment later.
@@ -69,15 +72,15 @@ pub fn enter() -> Option<Pass> {
     }
     // SAFETY: taking the address of a field of a map value.
     add(unsafe { &raw mut (*gate).hits }, 1);
-    Some(Pass { window: seen.window, started_ns })
+    Some(Pass { window: seen.window, started_ns, is_late: false })
 }
 
-/// Shuts the gate and wakes the reader.
+/// Ends the window and wakes the reader.
 #[inline(always)]
-fn shut(gate: *mut Gate, now_ns: u64) {
-    // SAFETY: the pointer came from the map; each field is one aligned word. Two hits that shut it at once write nearly the same.
+fn end(gate: *mut Gate, now_ns: u64) {
+    // SAFETY: the pointer came from the map; each field is one aligned word. Two hits that end it at once write nearly the same.
     unsafe {
-        (&raw mut (*gate).open).write_volatile(0);
+        (&raw mut (*gate).open).write_volatile(Gate::ENDED);
         (&raw mut (*gate).closed_ns).write_volatile(now_ns);
     }
     let head = EventHead { kind: EventKind::Closed as u32, ..EventHead::default() };
@@ -99,7 +102,8 @@ pub fn settle(pass: Pass) {
         let took_ns = now_ns().wrapping_sub(pass.started_ns);
         let cost_ns = trap_ns.wrapping_add(if took_ns < LONGEST_NS { took_ns } else { LONGEST_NS });
         // SAFETY: taking the address of a field of a map value.
-        add(unsafe { &raw mut (*gate).cost_ns }, cost_ns);
+        let sum = unsafe { if pass.is_late { &raw mut (*gate).tail_cost_ns } else { &raw mut (*gate).cost_ns } };
+        add(sum, cost_ns);
     }
 }
 

@@ -117,6 +117,10 @@ fn admitted<C: EbpfContext>(ctx: &C, config: *mut TraceConfig, mut hit: Hit<'_>)
             None => return,
         },
     };
+    if hit.pass.is_late {
+        // Whatever was there before is there no more.
+        return gate::died(hit.pass, thread.birth.address);
+    }
     thread.started_ns = hit.pass.started_ns;
     birth::begin(
         ctx,

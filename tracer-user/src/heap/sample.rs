@@ -188,6 +188,16 @@ impl Sampler {
         self.pool.thin(&self.bounds, &mut self.random);
     }
 
+    /// Takes in what was logged behind a window, while its candidates were looked at for the first time: nothing but deaths, and a birth is one, of what was there before.
+    pub fn aftermath(&mut self, happened: &[Happened]) {
+        for event in happened {
+            let (Happened::Born { address, at_s, .. } | Happened::Died { address, at_s }) = *event;
+            if let Some(id) = self.pool.at(address) {
+                self.die(id, sound_s(at_s));
+            }
+        }
+    }
+
     /// Pairs births and deaths in their order. A birth where something lives ends that: it was freed and nobody saw it. Older candidates at these addresses are dead.
     fn pair(&mut self, opened_s: f64, happened: &[Happened]) -> Vec<Birth> {
         let mut births: Vec<Birth> = Vec::with_capacity(happened.len());

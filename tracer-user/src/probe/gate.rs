@@ -31,7 +31,7 @@ impl SharedGate {
 
     /// Writes the gate, and opens it when all of it is there.
     pub(crate) fn open(&self, gate: Gate) {
-        let new = to_words(Gate { open: 1, ..gate });
+        let new = to_words(Gate { open: Gate::OPEN, ..gate });
         let [first, rest @ ..] = self.words() else { return };
         // A hit of the last window that is still under way must not find the new one half written.
         first.store(u64::from(gate.window) << 32, Ordering::SeqCst);
@@ -39,6 +39,16 @@ impl SharedGate {
             word.store(*value, Ordering::SeqCst);
         }
         first.store(new[0], Ordering::SeqCst);
+    }
+
+    /// Ends the window, if the probes have not, and reads the gate.
+    pub(crate) fn end(&self) -> Gate {
+        if let Some(first) = self.words().first() {
+            let _ = first.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
+                (word as u32 == Gate::OPEN).then_some(word & !u64::from(u32::MAX) | u64::from(Gate::ENDED))
+            });
+        }
+        self.read()
     }
 
     /// Shuts it, and reads it.
@@ -72,6 +82,7 @@ const fn to_words(gate: Gate) -> [u64; WORDS] {
         gate.early_cost_ns,
         gate.hits,
         gate.refused,
+        gate.tail_cost_ns,
     ]
 }
 
@@ -88,6 +99,7 @@ const fn from_words(words: [u64; WORDS]) -> Gate {
         early_cost_ns,
         hits,
         refused,
+        tail_cost_ns,
     ] = words;
     Gate {
         open: first as u32,
@@ -102,6 +114,7 @@ const fn from_words(words: [u64; WORDS]) -> Gate {
         early_cost_ns,
         hits,
         refused,
+        tail_cost_ns,
     }
 }
 
@@ -113,7 +126,7 @@ const _: () = {
     assert!(offset_of!(Gate, share_ns) == 32 && offset_of!(Gate, trap_ns) == 40);
     assert!(offset_of!(Gate, early_ns) == 48 && offset_of!(Gate, cost_ns) == 56);
     assert!(offset_of!(Gate, early_cost_ns) == 64 && offset_of!(Gate, hits) == 72);
-    assert!(offset_of!(Gate, refused) == 80);
+    assert!(offset_of!(Gate, refused) == 80 && offset_of!(Gate, tail_cost_ns) == 88);
 };
 
 #[cfg(test)]
@@ -135,6 +148,7 @@ mod tests {
             early_cost_ns: 10,
             hits: 11,
             refused: 12,
+            tail_cost_ns: 13,
         };
         assert_eq!(from_words(to_words(gate)), gate);
         assert_eq!(to_words(gate)[0], 2 << 32 | 1);

@@ -122,6 +122,11 @@ impl Probes {
         self.gate.open(gate);
     }
 
+    /// Ends the window, if the probes have not, and says what it has come to. From now on deaths alone are logged, until the gate is shut.
+    pub fn end_window(&mut self) -> Gate {
+        self.gate.end()
+    }
+
     /// Shuts the gate, if the probes have not, and says what the window has come to. Hits that are under way may still add to it for some microseconds, and log
     /// what happens in them.
     pub fn close_gate(&mut self) -> Gate {

@@ -28,6 +28,9 @@ use expenses::Expenses;
 /// How often survivors are looked at, and the target's size is read.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The part of the longest window in which births count; the rest is for the first looks.
+const OPEN: f64 = 0.7;
+
 /// What the sample engine was told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
@@ -130,7 +133,7 @@ impl<'p> Sampling<'p> {
             names: Names::new(subject, &plan.debug_dirs)?,
             sampler: Sampler::new(clock::monotonic_ns(), Bounds::default()),
             survivors: None,
-            governor: Governor::new(wish.budget, wish.longest.as_secs_f64()),
+            governor: Governor::new(wish.budget, wish.longest.as_secs_f64() * OPEN),
             expenses: Expenses::begin(),
             leaving: Vec::new(),
             shut: 0,

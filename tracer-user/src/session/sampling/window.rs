@@ -20,6 +20,9 @@ use crate::session::{Armed, Ended};
 /// The part of the shortest window over which the cost rate at its start is measured: 5 µs, in which the densest code has some hundred hits.
 const EARLY: f64 = 0.025;
 
+/// How long after it is written a gate opens, in nanoseconds.
+const AHEAD_NS: u64 = 100_000;
+
 /// How often it is looked whether code was mapped, at least.
 const REFRESH: Duration = Duration::from_secs(2);
 
@@ -49,18 +52,22 @@ impl Sampling<'_> {
         self.windows += 1;
         let opened_s = armed.instant.elapsed().as_secs_f64();
         hooked.probes.open_gate(gate(terms, self.windows, hooked.trap.entry_ns));
-        self.ring.wait(Duration::from_secs_f64(terms.length_s.max(terms.share_s)));
+        self.ring.wait(Duration::from_secs_f64(terms.length_s.max(terms.share_s)) + Duration::from_nanos(AHEAD_NS));
+        let gate = hooked.probes.end_window();
+        let opened = Opened { ns: gate.opened_ns, seconds: opened_s };
+        let (happened, mut others) = self.log(opened);
+        let window = self.seen(&gate, terms, opened_s);
+        self.sampler.window(&window, &happened);
+        // While they are looked at for the first time, it is still logged what dies: what takes its place is not taken for it, so the looks count as of the window's end.
+        self.look(subject, opened_s + window.own_s + window.cost_s);
         let gate = hooked.probes.close_gate();
         self.leaving.retain(|leaving| !leaving.is_over());
         self.leaving.push(links.take_out());
         let traps_in_s = attached.elapsed().as_secs_f64();
         self.expenses.attached((attached - begin).as_secs_f64());
-        let opened = Opened { ns: gate.opened_ns, seconds: opened_s };
-        let (happened, others) = self.log(opened);
-        let window = self.seen(&gate, terms, opened_s);
-        self.sampler.window(&window, &happened);
-        // What dies before it is looked at for the first time cannot be told from what takes its place: names can wait.
-        self.look(subject, armed.instant.elapsed().as_secs_f64());
+        let (deaths, more) = self.log(opened);
+        self.sampler.aftermath(&deaths);
+        others.extend(more);
         let ended = self.take(subject, hooked, others)?;
         // Those of the traps that are still on their way out are paid with the next window.
         let shut = books::hits(&mut hooked.probes)?.shut;
@@ -95,7 +102,7 @@ impl Sampling<'_> {
 
     /// Accounts for the window.
     fn pay(&mut self, gate: &Gate, hooked: &Hooked, begin: Instant, shut: u64, traps_in_s: f64) {
-        let target_s = seconds(gate.cost_ns) + shut as f64 * hooked.trap.entry_ns * 1e-9;
+        let target_s = seconds(gate.cost_ns + gate.tail_cost_ns) + shut as f64 * hooked.trap.entry_ns * 1e-9;
         self.expenses.target_s += target_s;
         self.expenses.hits += gate.hits + shut;
         self.expenses.traps_in_s = self.expenses.traps_in_s.max(traps_in_s);
@@ -188,7 +195,8 @@ fn gate(terms: Terms, window: u32, trap_ns: f64) -> Gate {
     Gate {
         open: 1,
         window,
-        opened_ns: clock::monotonic_ns(),
+        // We may stand on the target's processor: what it does until it has it back is not in the window.
+        opened_ns: clock::monotonic_ns() + AHEAD_NS,
         length_ns: ns(terms.length_s),
         share_ns: ns(terms.share_s),
         trap_ns: trap_ns as u64,
