@@ -38,20 +38,7 @@ pub(super) fn story() -> Story {
             attach_ms: 7.5,
             detach_ms: 60.25,
         },
-        unwind: Some(Unwind {
-            mode: "leaf".to_owned(),
-            files: 12,
-            rows: 171_003,
-            rules: 512,
-            table_bytes: 712_704,
-            build_ms: 41.5,
-            unsupported: vec![Unsupported {
-                reason: "the CFA is an expression".to_owned(),
-                rows: 3,
-                code_bytes: 96,
-            }],
-            without: Vec::new(),
-        }),
+        unwind: Some(unwind()),
         cost: Cost {
             hits: 3_660_000,
             target_cpu_fraction: 0.309,
@@ -81,6 +68,23 @@ pub(super) fn story() -> Story {
             })
             .collect(),
         sites,
+    }
+}
+
+fn unwind() -> Unwind {
+    Unwind {
+        mode: "leaf".to_owned(),
+        files: 12,
+        rows: 171_003,
+        rules: 512,
+        table_bytes: 712_704,
+        build_ms: 41.5,
+        unsupported: vec![Unsupported {
+            reason: "the CFA is an expression".to_owned(),
+            rows: 3,
+            code_bytes: 96,
+        }],
+        without: Vec::new(),
     }
 }
 
