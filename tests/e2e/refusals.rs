@@ -182,7 +182,7 @@ fn command_lines_that_make_no_sense() {
         &["record", "-p", &pid, "--exact", "--when", "growing"],
         &["record", "-p", &pid, "--exact", "--watch"],
         &["record", "-p", &pid, "--watch", "--older", "1s"],
-        &["record", "-p", &pid, "--ints"],
+        &["record", "-p", &pid, "--ints", "--budget", "1"],
         &["report", "x.unshed", "-f", "no-such-format"],
     ];
     for args in wrong {

@@ -9,6 +9,9 @@ use super::story::Story;
 use super::{estimate, folded, plain, units};
 use crate::error::{Context, Result};
 
+/// Columns of the subtitle that the picture has room for.
+const SUBTITLE: usize = 162;
+
 /// Writes the flame graph, or a small picture that says that nothing lives.
 ///
 /// # Errors
@@ -46,15 +49,16 @@ fn subtitle(story: &Story) -> String {
             (units::plural(sampling.births, "birth"), units::plural(sampling.windows, "window"));
         format!(" · from {births} seen in {windows}")
     });
-    format!(
-        "{} in {} allocated and not freed in {}{} · Python {} · {}",
+    let text = format!(
+        "{} in {} allocated and not freed in {}{} · Python {} · ",
         estimate::bytes(totals.live_bytes, totals.error(|errors| errors.live_bytes)),
         estimate::plural(totals.live_blocks, totals.error(|errors| errors.live_blocks), "block"),
         units::seconds(story.seconds),
         behind.unwrap_or_default(),
         plain::clean(&story.target.python),
-        plain::shorten(&plain::clean(&story.target.command), 80),
-    )
+    );
+    let room = SUBTITLE.saturating_sub(plain::columns(&text)).clamp(12, 80);
+    format!("{text}{}", plain::shorten(&plain::clean(&story.target.command), room))
 }
 
 fn empty(story: &Story) -> String {

@@ -89,8 +89,9 @@ impl Page {
     }
 }
 
-/// The words of a text in lines of at most `room` columns; a longer word has its own line. Never no line.
+/// The words of a text in lines of at most `room` columns; a longer word has its own line, and a figure stays with its error. Never no line.
 fn wrap(text: &str, room: usize) -> Vec<String> {
+    let text = text.replace(" ± ", "\u{a0}±\u{a0}");
     let mut lines = vec![String::new()];
     let mut taken = 0;
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -108,6 +109,7 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
             taken += columns;
         }
     }
+    lines.iter_mut().for_each(|line| *line = line.replace("\u{a0}±\u{a0}", " ± "));
     lines
 }
 
@@ -119,6 +121,7 @@ mod tests {
     fn words_wrap_and_long_ones_stand_alone() {
         assert_eq!(wrap("a bb  ccc dddddddd e", 6), ["a bb", "ccc", "dddddddd", "e"]);
         assert_eq!(wrap("", 6), [""]);
+        assert_eq!(wrap("it is 1 ± 2 B", 8), ["it is", "1 ± 2 B"]);
     }
 
     #[test]
