@@ -46,7 +46,7 @@ impl Pass {
     pub const TRACE: Self = Self { window: 0, started_ns: 0, is_late: false };
 }
 
-/// Lets a hit through, if the gate is open; the first hit that finds the window used up shuts it.
+/// Lets a hit through, if the gate is open; the first hit that finds the window used up ends it.
 #[inline(always)]
 pub fn enter() -> Option<Pass> {
     let gate = GATE.get_ptr_mut(0)?;
@@ -61,10 +61,14 @@ pub fn enter() -> Option<Pass> {
     if started_ns < seen.opened_ns {
         return None;
     }
+    let late = Some(Pass { window: seen.window, started_ns, is_late: true });
+    if open != Gate::OPEN {
+        return late;
+    }
     let elapsed_ns = started_ns - seen.opened_ns;
     if seen.is_used_up(elapsed_ns) {
-        shut(gate, started_ns);
-        return None;
+        end(gate, started_ns);
+        return late;
     }
     if seen.early_cost_ns == 0 && seen.own_ns(elapsed_ns) >= seen.early_ns {
         // SAFETY: one aligned word of a map value; two hits that pass the mark at once write nearly the same.

@@ -52,7 +52,9 @@ impl Sampling<'_> {
         self.windows += 1;
         let opened_s = armed.instant.elapsed().as_secs_f64();
         hooked.probes.open_gate(gate(terms, self.windows, hooked.trap.entry_ns));
-        self.ring.wait(Duration::from_secs_f64(terms.length_s.max(terms.share_s)) + Duration::from_nanos(AHEAD_NS));
+        self.ring.wait(
+            Duration::from_secs_f64(terms.length_s.max(terms.share_s)) + Duration::from_nanos(AHEAD_NS),
+        );
         let gate = hooked.probes.end_window();
         let opened = Opened { ns: gate.opened_ns, seconds: opened_s };
         let (happened, mut others) = self.log(opened);
