@@ -3,15 +3,18 @@
 //! Two accounts are kept, each allowed the same share of the time: what the target loses to traps, and what we use of a CPU ourselves. The dearer one sets the pace.
 //! Pure: times and costs come in, lengths and gaps go out.
 
-/// The shortest window, in seconds: the own time over which the cost rate at its start is measured, ten times.
+/// What a window may cost the target at least, in seconds: some two hundred hits.
 pub const SHORTEST_S: f64 = 200e-6;
-/// A recording begins with windows of this length, in seconds.
+/// A recording begins with windows that may cost so much, in seconds.
 const FIRST_S: f64 = 250e-6;
+/// How much longer than what it may cost a window stays open where the target does nothing in it. Traps cost nothing there, and a server that waits most of
+/// the time is seldom seen at work by windows that close before its next request.
+const PATIENCE: f64 = 4.0;
 /// The part of the budget that is planned for; the rest is for what was not foreseen.
 const PLANNED: f64 = 0.85;
 /// The weight of the newest window in the running means.
 const NEWEST: f64 = 0.1;
-/// Windows before a length is judged.
+/// Windows before their terms are judged.
 const JUDGED_AFTER: u32 = 4;
 /// Windows before they are found too dear.
 const LEAST_JUDGED: u32 = 3;
@@ -89,26 +92,27 @@ impl Account {
 /// Plans windows.
 #[derive(Clone, Debug)]
 pub struct Governor {
-    /// Share of one CPU, of each account.
-    share: f64,
-    longest_s: f64,
-    length_s: f64,
+    /// Part of one CPU, of each account.
+    part: f64,
+    /// The most that a window may cost, and what the next one may, in seconds.
+    most_s: f64,
+    share_s: f64,
     target: Account,
     own: Account,
     dead: Mean,
-    /// Windows of the present length.
+    /// Windows of the present terms.
     judged: u32,
 }
 
 impl Governor {
-    /// A governor for a share of one CPU (0.01: one percent) and windows up to a length in seconds.
+    /// A governor for a part of one CPU (0.01: one percent) and windows that cost up to so many seconds each.
     #[must_use]
-    pub fn new(share: f64, longest_s: f64) -> Self {
-        let longest_s = longest_s.max(SHORTEST_S);
+    pub fn new(part: f64, most_s: f64) -> Self {
+        let most_s = most_s.max(SHORTEST_S);
         Self {
-            share: share.max(1e-6),
-            longest_s,
-            length_s: FIRST_S.min(longest_s),
+            part: part.max(1e-6),
+            most_s,
+            share_s: FIRST_S.min(most_s),
             target: Account::default(),
             own: Account::default(),
             dead: Mean::default(),
@@ -119,12 +123,12 @@ impl Governor {
     /// What the next window is allowed.
     #[must_use]
     pub const fn terms(&self) -> Terms {
-        Terms { length_s: self.length_s, share_s: self.length_s }
+        Terms { length_s: self.share_s * PATIENCE, share_s: self.share_s }
     }
 
     /// Accounts for a window.
     pub fn account(&mut self, spent: Spent) {
-        let allowed_s = self.share * spent.passed_s.max(0.0);
+        let allowed_s = self.part * spent.passed_s.max(0.0);
         self.target.settle(spent.target_s.max(0.0), allowed_s);
         self.own.settle(spent.own_s.max(0.0), allowed_s);
         self.dead.add(spent.dead_s.max(0.0));
@@ -142,7 +146,7 @@ impl Governor {
     /// When the next window comes.
     #[must_use]
     pub fn pause(&self) -> Pause {
-        let wait_s = (self.target.debt_s.max(self.own.debt_s) / self.share - self.slack_s()).max(0.0);
+        let wait_s = (self.target.debt_s.max(self.own.debt_s) / self.part - self.slack_s()).max(0.0);
         let mean_gap_s = (self.interval_s() - self.dead.value).max(OFTEN_S / 2.0);
         Pause { wait_s: wait_s.min(LONGEST_WAIT_S), mean_gap_s }
     }
@@ -156,13 +160,14 @@ impl Governor {
     /// Whether even the shortest windows would come so seldom that they find nothing.
     #[must_use]
     pub fn is_too_dear(&self) -> bool {
-        self.length_s <= FIRST_S && self.dead.count >= LEAST_JUDGED && self.interval_s() > TOO_SELDOM_S
+        let no_cheaper = self.is_ours() || self.share_s <= FIRST_S;
+        no_cheaper && self.dead.count >= LEAST_JUDGED && self.interval_s() > TOO_SELDOM_S
     }
 
     /// Mean time between two windows that the budget allows, in seconds.
     fn interval_s(&self) -> f64 {
         let dearest_s = self.target.per_window.value.max(self.own.per_window.value);
-        (dearest_s / (self.share * PLANNED)).max(OFTEN_S)
+        (dearest_s / (self.part * PLANNED)).max(OFTEN_S)
     }
 
     /// Debts up to so many seconds of waiting are left to the mean: windows differ, and one dear window is no reason to look away just then.
@@ -170,14 +175,17 @@ impl Governor {
         4.0 * self.interval_s()
     }
 
+    /// Whether our own time sets the pace: that is for opening and closing, so a window that may cost the target more shows more for it.
+    fn is_ours(&self) -> bool {
+        self.own.per_window.value > self.target.per_window.value
+    }
+
     fn adapt(&mut self) {
-        let interval_s = self.interval_s();
-        // Where our own time sets the pace, that is for opening and closing, and a longer window shows more for it.
-        let is_ours = self.own.per_window.value > self.target.per_window.value;
-        if !is_ours && interval_s > SELDOM_S && self.length_s > SHORTEST_S {
-            self.length_s = (self.length_s / 2.0).max(SHORTEST_S);
-        } else if (is_ours || interval_s < SELDOM_S / 2.0) && self.length_s < self.longest_s {
-            self.length_s = (self.length_s * 2.0).min(self.longest_s);
+        let (interval_s, is_ours) = (self.interval_s(), self.is_ours());
+        if !is_ours && interval_s > SELDOM_S && self.share_s > SHORTEST_S {
+            self.share_s = (self.share_s / 2.0).max(SHORTEST_S);
+        } else if (is_ours || interval_s < SELDOM_S / 2.0) && self.share_s < self.most_s {
+            self.share_s = (self.share_s * 2.0).min(self.most_s);
         } else {
             return;
         }
@@ -194,7 +202,7 @@ mod tests {
     fn run(governor: &mut Governor, seconds: f64, cost: f64, attach_s: f64, own_s: f64) -> (f64, f64, u32) {
         let (mut now, mut target, mut own, mut windows) = (0.0, 0.0, 0.0, 0);
         while now < seconds {
-            let length = governor.terms().length_s;
+            let length = governor.terms().share_s;
             let spent = Spent { target_s: attach_s + length * cost, own_s, dead_s: 0.01, passed_s: 0.0 };
             let pause = governor.pause();
             let passed_s = pause.wait_s + pause.mean_gap_s + spent.dead_s;
@@ -213,7 +221,7 @@ mod tests {
         let (target, own, windows) = run(&mut governor, 60.0, 0.95, 0.2e-3, 1e-3);
         assert!(target <= 0.01 && target > 0.007, "{target}");
         assert!(own <= 0.01, "{own}");
-        assert!(windows > 200 && (governor.terms().length_s - 2e-3).abs() < 1e-9, "{windows}");
+        assert!(windows > 200 && (governor.terms().share_s - 2e-3).abs() < 1e-9, "{windows}");
     }
 
     #[test]

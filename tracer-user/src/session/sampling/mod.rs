@@ -25,8 +25,11 @@ mod window;
 
 use expenses::Expenses;
 
-/// How often survivors are looked at, and the target's size is read.
-const TICK: Duration = Duration::from_millis(100);
+/// How often survivors are looked at.
+const TICK: Duration = Duration::from_millis(150);
+
+/// How often the target's size is read.
+const SIZE_TICK: Duration = Duration::from_secs(1);
 
 /// The part of the longest window in which births count; the rest is for the first looks.
 const OPEN: f64 = 0.7;
@@ -120,6 +123,8 @@ struct Sampling<'p> {
     /// Windows so far.
     windows: u32,
     last_rss_bytes: u64,
+    /// When that was read.
+    sized: Instant,
     /// Why there are no more windows.
     fell_back: Option<String>,
 }
@@ -143,6 +148,7 @@ impl<'p> Sampling<'p> {
             interval_s: 0.0,
             windows: 0,
             last_rss_bytes: 0,
+            sized: Instant::now(),
             fell_back: None,
         };
         this.draw(Instant::now());
@@ -196,8 +202,9 @@ impl<'p> Sampling<'p> {
     }
 
     fn tick(&mut self, subject: &Subject, armed: Armed) {
-        if let Some(rss_bytes) = subject.process.rss_bytes() {
-            self.last_rss_bytes = rss_bytes;
+        if self.sized.elapsed() >= SIZE_TICK {
+            self.sized = Instant::now();
+            self.last_rss_bytes = subject.process.rss_bytes().unwrap_or(self.last_rss_bytes);
         }
         self.look(subject, armed.instant.elapsed().as_secs_f64());
     }
