@@ -37,9 +37,11 @@ pub struct Gate {
     pub refused: u64,
     /// What traps and programs have cost since the window ended, in nanoseconds.
     pub tail_cost_ns: u64,
+    /// Which births get a stack: those for which a random number has none of these bits. The others are logged as deaths of what was there before.
+    pub thin: u64,
 }
 
-const _: () = assert!(size_of::<Gate>() == 96);
+const _: () = assert!(size_of::<Gate>() == 104);
 
 impl Gate {
     /// Nothing is logged.

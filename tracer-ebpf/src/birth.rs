@@ -117,5 +117,5 @@ pub fn books<C: EbpfContext>(ctx: &C) {
 /// Charges the window with the thread's hit, which ends here.
 #[inline(always)]
 pub fn settle(thread: &Thread) {
-    gate::settle(Pass { window: thread.window, started_ns: thread.started_ns, is_late: false });
+    gate::settle(Pass { window: thread.window, started_ns: thread.started_ns, is_late: false, thin: 0 });
 }

@@ -3,6 +3,7 @@
 //! What a hit costs is its trap, as the loader has measured it, and the time from its first instruction to the last of the last program that it went through.
 //! Every hit that was let through pays both, however early it ended.
 
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use tracer_common::config::{TraceConfig, work};
 use tracer_common::event::{EventHead, EventKind};
 use tracer_common::sample::{Gate, Happening};
@@ -39,11 +40,13 @@ pub struct Pass {
     pub started_ns: u64,
     /// The window has ended: births are the ends of what was there before, and nothing else.
     pub is_late: bool,
+    /// [`Gate::thin`].
+    pub thin: u32,
 }
 
 impl Pass {
     /// The pass where there are no windows.
-    pub const TRACE: Self = Self { window: 0, started_ns: 0, is_late: false };
+    pub const TRACE: Self = Self { window: 0, started_ns: 0, is_late: false, thin: 0 };
 }
 
 /// Lets a hit through, if the gate is open; the first hit that finds the window used up ends it.
@@ -61,7 +64,7 @@ pub fn enter() -> Option<Pass> {
     if started_ns < seen.opened_ns {
         return None;
     }
-    let late = Some(Pass { window: seen.window, started_ns, is_late: true });
+    let late = Some(Pass { window: seen.window, started_ns, is_late: true, thin: 0 });
     if open != Gate::OPEN {
         return late;
     }
@@ -76,7 +79,7 @@ pub fn enter() -> Option<Pass> {
     }
     // SAFETY: taking the address of a field of a map value.
     add(unsafe { &raw mut (*gate).hits }, 1);
-    Some(Pass { window: seen.window, started_ns, is_late: false })
+    Some(Pass { window: seen.window, started_ns, is_late: false, thin: seen.thin as u32 })
 }
 
 /// Ends the window and wakes the reader.
@@ -90,6 +93,13 @@ fn end(gate: *mut Gate, now_ns: u64) {
     let head = EventHead { kind: EventKind::Closed as u32, ..EventHead::default() };
     // When the ring is full the loader learns it from the gate.
     let _ = RING.output::<EventHead>(head, WAKE);
+}
+
+/// Whether a birth gets no stack.
+#[inline(always)]
+pub fn is_passed_over(pass: Pass) -> bool {
+    // SAFETY: the helper has no arguments.
+    pass.is_late || (pass.thin != 0 && unsafe { bpf_get_prandom_u32() } & pass.thin != 0)
 }
 
 /// Charges the window with a hit that ends here. A hit that outlived its window is nobody's.

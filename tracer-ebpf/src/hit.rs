@@ -117,7 +117,11 @@ fn admitted<C: EbpfContext>(ctx: &C, config: *mut TraceConfig, mut hit: Hit<'_>)
             None => return,
         },
     };
-    if hit.pass.is_late {
+    if gate::is_passed_over(hit.pass) {
+        if role != Role::Birth {
+            // The birth of the object in it is the same event, and passed over too.
+            object::allocated(thread, thread.birth.address, thread.size_bytes);
+        }
         // Whatever was there before is there no more.
         return gate::died(hit.pass, thread.birth.address);
     }

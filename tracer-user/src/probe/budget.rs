@@ -7,6 +7,11 @@
 pub const SHORTEST_S: f64 = 200e-6;
 /// A recording begins with windows that may cost so much, in seconds.
 const FIRST_S: f64 = 250e-6;
+/// Where a larger part of the windows is cut short than this, stacks are walked for fewer births: a birth with its stack costs three times what one without does, and windows that end in the middle
+/// of a request never see its end.
+const OFTEN_CUT: f64 = 0.3;
+/// One birth of so many gets a stack then.
+const THIN: u32 = 4;
 /// How much longer than what it may cost a window stays open where the target does nothing in it. Traps cost nothing there, and a server that waits most of
 /// the time is seldom seen at work by windows that close before its next request.
 const PATIENCE: f64 = 4.0;
@@ -34,6 +39,8 @@ pub struct Terms {
     pub length_s: f64,
     /// What it may cost the target, in seconds.
     pub share_s: f64,
+    /// One birth of so many gets a stack, a power of two.
+    pub thin: u32,
 }
 
 /// When the next window comes.
@@ -56,6 +63,8 @@ pub struct Spent {
     pub dead_s: f64,
     /// Time that has passed since the window before was accounted for.
     pub passed_s: f64,
+    /// It ended because of what it had cost.
+    pub is_cut: bool,
 }
 
 /// A running mean.
@@ -100,6 +109,8 @@ pub struct Governor {
     target: Account,
     own: Account,
     dead: Mean,
+    /// The part of the windows with hits that were cut short.
+    cut: Mean,
     /// Windows of the present terms.
     judged: u32,
 }
@@ -116,6 +127,7 @@ impl Governor {
             target: Account::default(),
             own: Account::default(),
             dead: Mean::default(),
+            cut: Mean::default(),
             judged: 0,
         }
     }
@@ -123,7 +135,11 @@ impl Governor {
     /// What the next window is allowed.
     #[must_use]
     pub const fn terms(&self) -> Terms {
-        Terms { length_s: self.share_s * PATIENCE, share_s: self.share_s }
+        Terms {
+            length_s: self.share_s * PATIENCE,
+            share_s: self.share_s,
+            thin: if self.cut.value > OFTEN_CUT { THIN } else { 1 },
+        }
     }
 
     /// Accounts for a window.
@@ -132,6 +148,9 @@ impl Governor {
         self.target.settle(spent.target_s.max(0.0), allowed_s);
         self.own.settle(spent.own_s.max(0.0), allowed_s);
         self.dead.add(spent.dead_s.max(0.0));
+        if spent.target_s > 0.0 {
+            self.cut.add(f64::from(u8::from(spent.is_cut)));
+        }
         self.judged += 1;
         if self.judged >= JUDGED_AFTER {
             self.adapt();
@@ -203,7 +222,7 @@ mod tests {
         let (mut now, mut target, mut own, mut windows) = (0.0, 0.0, 0.0, 0);
         while now < seconds {
             let length = governor.terms().share_s;
-            let spent = Spent { target_s: attach_s + length * cost, own_s, dead_s: 0.01, passed_s: 0.0 };
+            let spent = Spent { target_s: attach_s + length * cost, own_s, dead_s: 0.01, ..Spent::default() };
             let pause = governor.pause();
             let passed_s = pause.wait_s + pause.mean_gap_s + spent.dead_s;
             governor.account(Spent { passed_s, ..spent });

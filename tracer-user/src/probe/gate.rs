@@ -83,6 +83,7 @@ const fn to_words(gate: Gate) -> [u64; WORDS] {
         gate.hits,
         gate.refused,
         gate.tail_cost_ns,
+        gate.thin,
     ]
 }
 
@@ -100,6 +101,7 @@ const fn from_words(words: [u64; WORDS]) -> Gate {
         hits,
         refused,
         tail_cost_ns,
+        thin,
     ] = words;
     Gate {
         open: first as u32,
@@ -115,6 +117,7 @@ const fn from_words(words: [u64; WORDS]) -> Gate {
         hits,
         refused,
         tail_cost_ns,
+        thin,
     }
 }
 
@@ -127,6 +130,7 @@ const _: () = {
     assert!(offset_of!(Gate, early_ns) == 48 && offset_of!(Gate, cost_ns) == 56);
     assert!(offset_of!(Gate, early_cost_ns) == 64 && offset_of!(Gate, hits) == 72);
     assert!(offset_of!(Gate, refused) == 80 && offset_of!(Gate, tail_cost_ns) == 88);
+    assert!(offset_of!(Gate, thin) == 96);
 };
 
 #[cfg(test)]
@@ -149,6 +153,7 @@ mod tests {
             hits: 11,
             refused: 12,
             tail_cost_ns: 13,
+            thin: 14,
         };
         assert_eq!(from_words(to_words(gate)), gate);
         assert_eq!(to_words(gate)[0], 2 << 32 | 1);

@@ -272,7 +272,18 @@ fn any_window() -> impl Strategy<Value = Window> {
     );
     let absurd = (prop::array::uniform8(any::<f64>()), any::<u64>()).prop_map(|(all, refused)| {
         let [opened_s, interval_s, length_s, share_s, own_s, cost_s, early_s, early_cost_s] = all;
-        Window { opened_s, interval_s, length_s, share_s, own_s, cost_s, early_s, early_cost_s, refused }
+        Window {
+            opened_s,
+            interval_s,
+            length_s,
+            share_s,
+            own_s,
+            cost_s,
+            early_s,
+            early_cost_s,
+            refused,
+            thin: 1.0,
+        }
     });
     prop_oneof![4 => sound, 1 => absurd]
 }

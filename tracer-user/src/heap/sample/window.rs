@@ -31,6 +31,8 @@ pub struct Window {
     pub early_cost_s: f64,
     /// Records that were lost because the ring was full.
     pub refused: u64,
+    /// One birth of so many was logged, at random; 1: all.
+    pub thin: f64,
 }
 
 impl Window {
@@ -60,11 +62,12 @@ impl Window {
     /// share of its resource, as far as hits come evenly, so what it did log counts in inverse proportion; throwing such windows away would
     /// miss the densest code. 0 if next to nothing came through.
     pub(super) fn weight_of_logged(&self, logged: usize) -> f64 {
+        let weight = self.weight() * if self.thin.is_finite() { self.thin.max(1.0) } else { 1.0 };
         if self.refused == 0 {
-            return self.weight();
+            return weight;
         }
         let share = logged as f64 / (logged as f64 + self.refused as f64);
-        if share < LEAST_LOGGED { 0.0 } else { self.weight() / share }
+        if share < LEAST_LOGGED { 0.0 } else { weight / share }
     }
 
     /// Own time as a sound number.
@@ -146,6 +149,7 @@ mod tests {
         early_s: 20e-6,
         early_cost_s: 0.0,
         refused: 0,
+        thin: 1.0,
     };
 
     #[test]
@@ -186,7 +190,7 @@ mod tests {
         fn a_weight_is_a_number(all in prop::array::uniform8(any::<f64>()), refused: u64, logged: u32) {
             let [opened_s, interval_s, length_s, share_s, own_s, cost_s, early_s, early_cost_s] = all;
             let window =
-                Window { opened_s, interval_s, length_s, share_s, own_s, cost_s, early_s, early_cost_s, refused };
+                Window { opened_s, interval_s, length_s, share_s, own_s, cost_s, early_s, early_cost_s, refused, thin: 1.0 };
             for weight in [window.weight(), window.weight_of_logged(logged as usize)] {
                 prop_assert!(weight.is_finite() && weight >= 0.0, "{weight}");
             }

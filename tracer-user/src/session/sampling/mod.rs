@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_millis(150);
 const SIZE_TICK: Duration = Duration::from_secs(1);
 
 /// The part of the longest window in which births count; the rest is for the first looks.
-const OPEN: f64 = 0.7;
+const OPEN: f64 = 0.75;
 
 /// What the sample engine was told.
 #[derive(Clone, Copy, Debug)]

@@ -99,6 +99,7 @@ impl Sampling<'_> {
             early_s: seconds(gate.early_ns),
             early_cost_s: seconds(gate.early_cost_ns),
             refused: gate.refused,
+            thin: f64::from(terms.thin),
         }
     }
 
@@ -111,7 +112,13 @@ impl Sampling<'_> {
         let passed_s = self.expenses.passed_s();
         let own_s = self.expenses.own_since_s();
         let dead_s = begin.elapsed().as_secs_f64();
-        self.governor.account(Spent { target_s, own_s, dead_s, passed_s });
+        self.governor.account(Spent {
+            target_s,
+            own_s,
+            dead_s,
+            passed_s,
+            is_cut: gate.cost_ns * 2 > gate.share_ns,
+        });
     }
 
     /// What the ring holds: what happened in the window, and all else.
@@ -203,6 +210,7 @@ fn gate(terms: Terms, window: u32, trap_ns: f64) -> Gate {
         share_ns: ns(terms.share_s),
         trap_ns: trap_ns as u64,
         early_ns: ns(SHORTEST_S * EARLY),
+        thin: u64::from(terms.thin - 1),
         ..Gate::default()
     }
 }

@@ -290,6 +290,7 @@ impl World {
             early_s: seconds(self.gate.early_ns),
             early_cost_s: seconds(self.gate.early_cost_ns),
             refused: 0,
+            thin: 1.0,
         };
         self.sampler.window(&window, &self.log);
         // From the start of this window, so that the starts do not depend on what the program did in it.
