@@ -29,10 +29,16 @@ pub fn caller(hit: &Hit<'_>, from: u64, call: &SlowCall) -> Caller {
     Caller { address: HitMemory.word(slot).unwrap_or(from), slot }
 }
 
-/// Whether a hit of the C library's allocator is the interpreter's: then it is of the domain that the call serves, and of who asked there.
+/// Whether a hit of the C library's allocator is of interest. The interpreter's are of the domain that the call serves, and of who asked there; all others are C
+/// code's own, if that is wanted.
 #[inline(always)]
 pub fn is_known(hit: &mut Hit<'_>) -> bool {
-    let (from, Some(call)) = of(hit) else { return false };
+    let (from, call) = of(hit);
+    let Some(call) = call else {
+        hit.domain = Domain::Libc;
+        hit.asker = Caller { address: from, slot: hit.sp };
+        return hit.hook.domain == Domain::Libc as u8;
+    };
     hit.domain = match Domain::from_code(call.domain as u8) {
         Some(domain) => domain,
         None => Domain::Raw,

@@ -76,8 +76,8 @@ pub struct Record {
     /// Only watch where the heap takes more memory, at no cost that could be measured: says that it grows and by which sizes, never what leaks
     #[arg(long, conflicts_with_all = ["exact", "older"])]
     pub watch: bool,
-    /// Which allocators to trace
-    #[arg(long, value_delimiter = ',', value_name = "DOMAIN,…", default_value = "object,mem,raw")]
+    /// Which allocators to trace [default: all; with --exact: object,mem,raw]
+    #[arg(long, value_delimiter = ',', value_name = "DOMAIN,…")]
     pub domains: Vec<DomainArg>,
     /// Also watch PyLong_FromLong: calls, cached small ints and frequent values per stack; a trace of every allocation, as with --exact --max-slowdown inf
     #[arg(long, conflicts_with_all = NOT_EXACT)]

@@ -155,6 +155,12 @@ impl Plan {
     /// When the output file is impossible.
     pub fn decide(flags: Record, terminal: &Terminal) -> Result<Self> {
         let mut domains: Vec<_> = flags.domains.iter().map(|domain| domain.0).collect();
+        if domains.is_empty() {
+            // The C library's own would make a trace much dearer, and windows cost what they may.
+            let most =
+                if matches!(engine(&flags), Engine::Sample { .. }) { Domain::Libc } else { Domain::Raw };
+            domains.extend(Domain::ALL.into_iter().filter(|domain| *domain <= most));
+        }
         domains.sort_unstable();
         domains.dedup();
         let engine = engine(&flags);

@@ -125,6 +125,10 @@ impl Hooked {
 fn plan_hooks(subject: &Subject, plan: &Plan) -> Result<HookPlan> {
     let libc = match (plan.domains.contains(&Domain::Libc), subject.is_fresh()) {
         (false, _) => None,
+        // Samples take what there is.
+        (true, false) if matches!(plan.engine, Engine::Sample { .. }) => {
+            Image::allocator_of(&subject.process).ok()
+        }
         (true, false) => Some(Image::allocator_of(&subject.process)?),
         (true, true) => Some(Image::allocator_among(&subject.python.libraries)?),
     };

@@ -1,6 +1,6 @@
 //! The C library's own allocator functions in the place of the calls that the interpreter makes of them: where the compiler has left hundreds of such calls, a plan for
-//! samples cannot afford a trap at each. A hit there knows by its return address whether the interpreter asks, for which domain, and who in it; what other
-//! libraries ask for is passed over.
+//! samples cannot afford a trap at each. A hit there knows by its return address whether the interpreter asks, for which domain, and who in it; what C code
+//! asks for itself is passed over, unless the libc domain is wanted.
 
 use std::rc::Rc;
 
@@ -36,6 +36,8 @@ const CALLED: [(&str, Role); 7] = [
 pub(super) struct Library {
     image: Rc<Image>,
     functions: Vec<(&'static Function, u64, Spot)>,
+    /// Libc: what C code asks for itself counts too.
+    domain: Domain,
 }
 
 impl Library {
@@ -46,8 +48,7 @@ impl Library {
         request: &Request<'_>,
         facts: &Facts<'_>,
     ) -> Option<Self> {
-        let process =
-            request.live.filter(|_| request.purpose == Purpose::Sample && !request.wants(Domain::Libc))?;
+        let process = request.live.filter(|_| request.purpose == Purpose::Sample)?;
         let calls = &facts.calls.calls;
         let many = calls.iter().filter(|call| matches!(call.kind, Kind::Call(_))).count() >= MANY;
         let own = facts.table.entries.iter().all(|entry| entry.server(python) == Server::Own);
@@ -78,7 +79,11 @@ impl Library {
             }
             functions.push((function, symbol.address, spot));
         }
-        Some(Self { image, functions })
+        Some(Self {
+            image,
+            functions,
+            domain: if request.wants(Domain::Libc) { Domain::Libc } else { Domain::Raw },
+        })
     }
 
     /// Hooks its functions.
@@ -93,7 +98,7 @@ impl Library {
                 b: register(1),
                 entry_words: i32::from(spot.pushed_words),
                 caller_from: CallerFrom::Table as u8,
-                ..Hook::new(function.role, Domain::Raw)
+                ..Hook::new(function.role, self.domain)
             };
             let name = |offset: u64| format!("{}+{offset}", function.symbol);
             planner.add_at(&place, &name(spot.offset), address.wrapping_add(spot.offset), true, hook);
