@@ -77,7 +77,9 @@ impl Hooked {
     pub(super) fn load_hooks(plan: &Plan, subject: &Subject, hooks: HookPlan) -> Result<Self> {
         let mut code = if plan.native == Mode::Off { None } else { Some(Code::read(subject)?) };
         let rows = code.as_mut().map_or(0, Code::room_for_rows);
-        let mut probes = Probes::load(Limits { rows, ..plan.limits }, plan.probe_log)?;
+        // Windows keep no blocks in the kernel.
+        let blocks = if matches!(plan.engine, Engine::Sample { .. }) { 1 } else { plan.limits.blocks };
+        let mut probes = Probes::load(Limits { rows, blocks, ..plan.limits }, plan.probe_log)?;
         if let Some(code) = &mut code {
             code.write(&mut probes)?;
         }

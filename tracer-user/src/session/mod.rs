@@ -56,6 +56,8 @@ enum Ended {
     Gone,
     Finalizing,
     Exec,
+    /// No window is short enough for the budget.
+    TooDear,
 }
 
 impl Ended {
@@ -67,6 +69,7 @@ impl Ended {
             Self::Gone => "the target ended",
             Self::Finalizing => "the interpreter began to end",
             Self::Exec => "the target replaced its image (exec)",
+            Self::TooDear => "windows cost too much here",
         }
     }
 }
@@ -79,14 +82,15 @@ pub fn record(plan: &Plan) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
     match plan.engine {
-        Engine::Trace | Engine::Watch => runtime.block_on(recording(plan)),
+        Engine::Trace | Engine::Watch => runtime.block_on(recording(plan, None)),
         Engine::Sample { budget, window } => {
             runtime.block_on(sampling::record(plan, sampling::Wish { budget, longest: window }))
         }
     }
 }
 
-async fn recording(plan: &Plan) -> Result<()> {
+/// Traces or watches; the story gets the note.
+async fn recording(plan: &Plan, note: Option<String>) -> Result<()> {
     // Before anything is hooked: from here on, a signal ends the recording and not the program.
     let mut signals = Signals::new()?;
     let before = descriptors::raise();
@@ -127,7 +131,9 @@ async fn recording(plan: &Plan) -> Result<()> {
         rss_bytes: if ended == Ended::Finalizing { None } else { subject.process.rss_bytes() },
     };
     say(plan, &format!("{}; taking the probes out and reading the books", ended.words()));
-    publish(plan, &recording.finish(&subject, hooked, armed, closed)?)
+    let mut story = recording.finish(&subject, hooked, armed, closed)?;
+    story.notes.extend(note);
+    publish(plan, &story)
 }
 
 /// The short report to stdout, and the file that was asked for.

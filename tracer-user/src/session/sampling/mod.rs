@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep_until;
 
-use crate::cli::plan::Plan;
+use crate::cli::plan::{Engine, Plan, When, Whom};
 use crate::drain::clock;
 use crate::drain::ring::Ring;
 use crate::error::{Context, Result};
@@ -15,10 +15,11 @@ use crate::probe::budget::Governor;
 use crate::session::hooked::Hooked;
 use crate::session::names::Names;
 use crate::session::subject::Subject;
-use crate::session::{Armed, Closed, Ended, Signals, descriptors, publish, say};
+use crate::session::{Armed, Closed, Ended, Signals, descriptors, publish, recording, say};
 use crate::target::survivors::Survivors;
 
 mod expenses;
+mod growing;
 mod looks;
 mod story;
 mod window;
@@ -45,11 +46,19 @@ pub(super) struct Wish {
 
 /// Samples, prints the short report and writes the file that was asked for.
 pub(super) async fn record(plan: &Plan, wish: Wish) -> Result<()> {
+    let begin = Instant::now();
     let mut expenses = Expenses::begin();
     let mut signals = Signals::new()?;
     let before = descriptors::raise();
     go_first();
     let mut subject = Subject::open(&plan.whom, before)?;
+    let waited = match plan.when {
+        When::Now => None,
+        When::Growing => {
+            subject.release()?;
+            growing::wait(plan, &subject, &mut signals).await?
+        }
+    };
     // Whatever fails when the target has ended meanwhile fails because of that.
     let mut hooked = Hooked::load(plan, &subject).map_err(|error| subject.check().err().unwrap_or(error))?;
     let mut sampling = Sampling::new(plan, wish, &subject, &mut hooked)?;
@@ -65,7 +74,22 @@ pub(super) async fn record(plan: &Plan, wish: Wish) -> Result<()> {
     let armed = hooked.arm(&subject, plan.empty_probes)?;
     subject.release()?;
     say(plan, &headline(wish, &subject, &hooked));
-    let ended = sampling.watch(&subject, &mut hooked, &mut signals, armed).await?;
+    // Waiting for growth is part of the time.
+    let from = if plan.when == When::Growing { begin } else { armed.instant };
+    let deadline = plan.duration.map(|duration| from + duration);
+    let ended = match waited {
+        Some(ended) => {
+            sampling.none = Some("the heap did not grow".to_owned());
+            ended
+        }
+        None => sampling.watch(&subject, &mut hooked, &mut signals, armed, deadline).await?,
+    };
+    if ended == Ended::TooDear {
+        drop((sampling, hooked));
+        let why =
+            format!("even the shortest windows would cost more than {} % of a CPU here", wish.budget * 100.0);
+        return fall_back(plan, &subject, &why, deadline).await;
+    }
     signals.next_one_aborts();
     hooked.probes.arm(false)?;
     let closed = Closed {
@@ -76,6 +100,19 @@ pub(super) async fn record(plan: &Plan, wish: Wish) -> Result<()> {
     };
     say(plan, &format!("{}; looking at the survivors for the last time", ended.words()));
     publish(plan, &sampling.finish(&subject, hooked, armed, closed)?)
+}
+
+/// Watches for the rest of the time.
+async fn fall_back(plan: &Plan, subject: &Subject, why: &str, deadline: Option<Instant>) -> Result<()> {
+    let note = format!("{why}: only slow paths were watched; raise --budget to sample");
+    say(plan, &note);
+    let rest = Plan {
+        engine: Engine::Watch,
+        whom: Whom::Pid(subject.process.pid()),
+        duration: deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+        ..plan.clone()
+    };
+    recording(&rest, Some(note)).await
 }
 
 /// Where every processor is busy, a window would be open, and its traps in, until we get one. We ask for a hundredth of one, and for that at once.
@@ -125,8 +162,8 @@ struct Sampling<'p> {
     last_rss_bytes: u64,
     /// When that was read.
     sized: Instant,
-    /// Why there are no more windows.
-    fell_back: Option<String>,
+    /// Why there were no windows.
+    none: Option<String>,
 }
 
 impl<'p> Sampling<'p> {
@@ -149,7 +186,7 @@ impl<'p> Sampling<'p> {
             windows: 0,
             last_rss_bytes: 0,
             sized: Instant::now(),
-            fell_back: None,
+            none: None,
         };
         this.draw(Instant::now());
         Ok(this)
@@ -162,12 +199,13 @@ impl<'p> Sampling<'p> {
         hooked: &mut Hooked,
         signals: &mut Signals,
         armed: Armed,
+        deadline: Option<Instant>,
     ) -> Result<Ended> {
         // SAFETY: the descriptor is the subject's, which outlives this function and keeps it open.
         let target =
             unsafe { AsyncFd::register(subject.process.pidfd()) }.context("the target's descriptor")?;
         let forever = Duration::from_secs(100 * 365 * 86400);
-        let deadline = armed.instant + self.plan.duration.unwrap_or(forever);
+        let deadline = deadline.unwrap_or(armed.instant + forever);
         let mut next_tick = Instant::now() + TICK;
         loop {
             let next = next_tick.min(self.next_window);
@@ -192,6 +230,9 @@ impl<'p> Sampling<'p> {
                 if let Some(ended) = self.window(subject, hooked, armed)? {
                     return Ok(ended);
                 }
+                if self.governor.is_too_dear() {
+                    return Ok(Ended::TooDear);
+                }
                 self.draw(begin);
             }
             if Instant::now() >= next_tick {
@@ -211,23 +252,13 @@ impl<'p> Sampling<'p> {
 
     /// Draws the time of the next window; the last one began then.
     fn draw(&mut self, begin: Instant) {
-        if self.governor.is_too_dear() && self.fell_back.is_none() {
-            let why = format!(
-                "even the shortest windows would cost more than {} % of a CPU here",
-                self.wish.budget * 100.0
-            );
-            say(self.plan, &format!("{why}: no more windows; raise --budget"));
-            self.fell_back = Some(why);
-        }
         let pause = self.governor.pause();
         // From the beginning of the last window, and behind the longest that it may have taken: counted from its end, the next one would come sooner after a dense
         // window than after another, and dense code would be seen too often.
         let dead_s = self.governor.dead_s() * 2.0;
         self.interval_s = dead_s + pause.wait_s + pause.mean_gap_s;
         let gap_s = dead_s + pause.wait_s - pause.mean_gap_s * self.random.unit().ln();
-        let far = Duration::from_secs(100 * 365 * 86400);
-        let gap = if self.fell_back.is_some() { far } else { Duration::from_secs_f64(gap_s.min(3600.0)) };
-        self.next_window = begin + gap;
+        self.next_window = begin + Duration::from_secs_f64(gap_s.min(3600.0));
     }
 }
 

@@ -112,7 +112,7 @@ impl Sampling<'_> {
             setup_cpu_seconds: setup_s,
             own_cpu_fraction: own_s / seconds,
             rss_bytes_max: expenses::own_rss_bytes(),
-            fell_back: self.fell_back.clone(),
+            fell_back: self.none.clone(),
         }
     }
 }
