@@ -19,6 +19,7 @@ use limits::{Drawn, Sums};
 use mistaken::{ByClass, class};
 use random::Random;
 
+mod calibrate;
 mod candidate;
 mod facts;
 mod judge;
@@ -28,6 +29,7 @@ mod mistaken;
 mod random;
 mod window;
 
+pub use calibrate::HeapAt;
 pub use facts::{Errors, Sampled};
 pub use window::{Happened, Look, Window};
 

@@ -45,13 +45,13 @@ pub struct Errors {
 }
 
 /// The ends of the times that are looked at.
-struct Times {
+pub(super) struct Times {
     /// The whole time observed, seconds, and what the windows in it stand for.
     now_s: f64,
     all: Drawn,
     /// What was born until then is old, if it lives.
-    bar_s: f64,
-    until_bar: Drawn,
+    pub(super) bar_s: f64,
+    pub(super) until_bar: Drawn,
     /// The middle of the time up to the bar.
     middle_s: f64,
     until_middle: Drawn,
@@ -125,7 +125,7 @@ impl Sampler {
         Births { blocks, bytes, typical, seen: self.counts.births, outlived: self.counts.candidates }
     }
 
-    fn times(&self, now_s: f64) -> Times {
+    pub(super) fn times(&self, now_s: f64) -> Times {
         let bar_s = now_s - (now_s * OLD_SHARE).min(OLD_MOST_S);
         let middle_s = bar_s / 2.0;
         let until = |at_s: f64| {
@@ -292,7 +292,7 @@ impl Figures {
 
 /// Collects the contributions of each window.
 #[derive(Default)]
-struct ByWindow {
+pub(super) struct ByWindow {
     done: Sums,
     window: u64,
     drawn_s: f64,
@@ -300,7 +300,7 @@ struct ByWindow {
 }
 
 impl ByWindow {
-    fn add(&mut self, one: &Candidate, value: f64) {
+    pub(super) fn add(&mut self, one: &Candidate, value: f64) {
         if one.window != self.window {
             self.done.add(self.value, self.drawn_s);
             (self.window, self.drawn_s, self.value) = (one.window, one.drawn_s, 0.0);
@@ -308,7 +308,7 @@ impl ByWindow {
         self.value += value;
     }
 
-    fn sums(mut self) -> Sums {
+    pub(super) fn sums(mut self) -> Sums {
         self.done.add(self.value, self.drawn_s);
         self.done
     }

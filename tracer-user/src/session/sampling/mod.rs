@@ -15,6 +15,7 @@ use crate::probe::budget::Governor;
 use crate::session::hooked::Hooked;
 use crate::session::names::Names;
 use crate::session::subject::Subject;
+use crate::session::watch::Trigger;
 use crate::session::{Armed, Closed, Ended, Signals, descriptors, publish, recording, say};
 use crate::target::survivors::Survivors;
 
@@ -34,6 +35,13 @@ const SIZE_TICK: Duration = Duration::from_secs(1);
 
 /// The part of the longest window in which births count; the rest is for the first looks.
 const OPEN: f64 = 0.75;
+
+/// How often the heap's own counters are looked at in a recording whose length is known, and how much time is between two looks.
+const HEAP_LOOKS: u32 = 24;
+/// See [`HEAP_LOOKS`].
+const MOST_OFTEN: Duration = Duration::from_millis(700);
+/// See [`HEAP_LOOKS`].
+const MOST_SELDOM: Duration = Duration::from_secs(10);
 
 /// What the sample engine was told.
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +165,10 @@ struct Sampling<'p> {
     next_window: Instant,
     /// Seconds between two windows that were expected when the next one was drawn.
     interval_s: f64,
+    /// The heap's own counters.
+    heap: Trigger,
+    /// When they are looked at next.
+    next_heap: Duration,
     /// Windows so far.
     windows: u32,
     last_rss_bytes: u64,
@@ -183,6 +195,8 @@ impl<'p> Sampling<'p> {
             refreshed: Instant::now(),
             next_window: Instant::now(),
             interval_s: 0.0,
+            heap: Trigger::default(),
+            next_heap: Duration::ZERO,
             windows: 0,
             last_rss_bytes: 0,
             sized: Instant::now(),
@@ -247,7 +261,13 @@ impl<'p> Sampling<'p> {
             self.sized = Instant::now();
             self.last_rss_bytes = subject.process.rss_bytes().unwrap_or(self.last_rss_bytes);
         }
-        self.look(subject, armed.instant.elapsed().as_secs_f64());
+        let now = armed.instant.elapsed();
+        if now >= self.next_heap {
+            self.heap.tick(subject, now);
+            let rest = self.plan.duration.unwrap_or(MOST_SELDOM) / HEAP_LOOKS;
+            self.next_heap = now + rest.clamp(MOST_OFTEN, MOST_SELDOM);
+        }
+        self.look(subject, now.as_secs_f64());
     }
 
     /// Draws the time of the next window; the last one began then.

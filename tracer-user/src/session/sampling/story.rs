@@ -6,7 +6,8 @@ use tracer_common::loss::Loss;
 
 use crate::drain::books;
 use crate::error::Result;
-use crate::heap::sample;
+use crate::heap::order::Sort;
+use crate::heap::sample::{self, HeapAt};
 use crate::probe::attach::Leaving;
 use crate::report::story::{Cost, Sampling as Told, Story, Totals};
 use crate::session::hooked::Hooked;
@@ -14,6 +15,7 @@ use crate::session::sampling::{Sampling, expenses};
 use crate::session::story::{self, Frame, Ledger};
 use crate::session::subject::Subject;
 use crate::session::{Armed, Closed, Ended};
+use crate::target::census::Census;
 
 /// Losses that mean nothing where blocks are not followed one by one.
 const NOT_OF_WINDOWS: [Loss; 3] = [Loss::UnknownFree, Loss::UnknownRealloc, Loss::AddressReborn];
@@ -34,7 +36,10 @@ impl Sampling<'_> {
         }
         let told = self.told(closed);
         let (sums, errors) = self.sampler.totals(closed.seconds);
-        let facts = story::in_order(self.plan, self.sampler.facts(closed.seconds));
+        let mut facts = self.sampler.facts(closed.seconds);
+        self.sampler.calibrate(&mut facts, &self.heap_course(), closed.seconds);
+        Sort::Worst.sort(&mut facts);
+        let facts = story::in_order(self.plan, facts);
         let (types, types_unread) = story::types(subject, &facts);
         let losses: Vec<_> = books::losses(&mut hooked.probes)?
             .into_iter()
@@ -67,6 +72,21 @@ impl Sampling<'_> {
             code: code.as_ref(),
         };
         Ok(story::tell(&frame, ledger, facts, types))
+    }
+
+    /// What the heap's own counters said, looks that were made alike.
+    fn heap_course(&self) -> Vec<HeapAt> {
+        let censuses = self.heap.censuses();
+        // What could not be counted alike each time tells no course.
+        let first = censuses.first().and_then(|(_, census)| census.left_out());
+        let alike = censuses.iter().filter(|(_, census)| first.is_some() && census.left_out() == first);
+        let at = |(seconds, census): &(f64, Census)| HeapAt {
+            seconds: *seconds,
+            bytes: std::array::from_fn(|class| {
+                census.classes.get(class).map_or(0, |of| of.blocks * (class as u64 + 1) * 16)
+            }),
+        };
+        alike.map(at).collect()
     }
 
     /// Accounts for the hits of traps that went out after the last window.

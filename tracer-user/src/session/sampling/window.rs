@@ -20,6 +20,10 @@ use crate::session::{Armed, Ended};
 /// The part of the shortest window over which the cost rate at its start is measured: 5 µs, in which the densest code has some hundred hits.
 const EARLY: f64 = 0.025;
 
+/// What it costs the target that one breakpoint goes in and out, in seconds: two interruptions of the processors that it runs on, to make them forget the page, and the faults that bring it back. Measured
+/// as what a target loses besides its hits (docs/cost.md).
+const INTERRUPTIONS_S: f64 = 4e-6;
+
 /// How long after it is written a gate opens, in nanoseconds.
 const AHEAD_NS: u64 = 100_000;
 
@@ -105,7 +109,8 @@ impl Sampling<'_> {
 
     /// Accounts for the window.
     fn pay(&mut self, gate: &Gate, hooked: &Hooked, begin: Instant, shut: u64, traps_in_s: f64) {
-        let target_s = seconds(gate.cost_ns + gate.tail_cost_ns) + shut as f64 * hooked.trap.entry_ns * 1e-9;
+        let traps_s = seconds(gate.cost_ns + gate.tail_cost_ns) + shut as f64 * hooked.trap.entry_ns * 1e-9;
+        let target_s = traps_s + hooked.hooks.points.len() as f64 * INTERRUPTIONS_S;
         self.expenses.target_s += target_s;
         self.expenses.hits += gate.hits + shut;
         self.expenses.traps_in_s = self.expenses.traps_in_s.max(traps_in_s);

@@ -70,6 +70,11 @@ impl Trigger {
         self.heap.as_ref()
     }
 
+    /// Censuses with their times in seconds, oldest first.
+    pub(in crate::session) fn censuses(&self) -> &[(f64, Census)] {
+        &self.censuses
+    }
+
     /// What grew at the last look.
     pub(super) const fn growing(&self) -> Growing {
         self.growing

@@ -1,0 +1,219 @@
+//! What the heap's own counters add to the samples: by how much the live small blocks of each size grow is known without a probe, and nearly exactly. Samples say which sites
+//! that growth belongs to.
+//!
+//! Within a size the sites keep their shares, and their sum becomes what the heap says, if both agree as far as the samples can tell, and the heap's own course is steady. Where they do not (a cache
+//! that turns over more slowly than the recording lasts, whose dropped blocks nobody saw born), the samples stand as they are.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::candidate::Candidate;
+use super::facts::ByWindow;
+use super::{Sampler, sound_s};
+use crate::heap::books::SiteFacts;
+use crate::heap::given::given_bytes;
+
+/// Half the width of an interval of 95 %, in standard deviations.
+const SIGMAS: f64 = 1.96;
+/// A course of the heap is steady if its slope is known to this share.
+const STEADY: f64 = 0.2;
+/// Samples and the heap agree if they are no further apart than so many errors of the samples.
+const AGREE: f64 = 1.5;
+/// Looks at the heap that a slope needs.
+const LEAST_LOOKS: usize = 8;
+/// pymalloc's sizes, 16 bytes apart.
+const CLASSES: u64 = 32;
+
+/// Live bytes by size class at one moment: of the sizes 16, 32, … 512.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeapAt {
+    /// Seconds since sampling began.
+    pub seconds: f64,
+    /// Bytes in use.
+    pub bytes: [u64; CLASSES as usize],
+}
+
+/// A figure with the half width of its 95 % interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Rate {
+    value: f64,
+    error: f64,
+}
+
+/// The samples of one size.
+#[derive(Default)]
+struct Size {
+    by_window: ByWindow,
+    by_site: HashMap<u64, f64>,
+}
+
+/// What is made of one size.
+struct Shares {
+    /// What the sites' growth is to be multiplied by.
+    factor: f64,
+    /// The heap's own growth.
+    heap: Rate,
+    /// Windows that the samples are worth.
+    windows: f64,
+    sum: f64,
+    by_site: HashMap<u64, f64>,
+}
+
+impl Sampler {
+    /// Makes growth agree with the heap's own.
+    pub fn calibrate(&self, facts: &mut [SiteFacts], heap: &[HeapAt], now_s: f64) {
+        let times = self.times(sound_s(now_s));
+        let bar_s = times.bar_s;
+        if bar_s <= 0.0 {
+            return;
+        }
+        let scale = times.until_bar.scale(bar_s) / bar_s;
+        let mut sizes: BTreeMap<u64, Size> = BTreeMap::new();
+        for (_, one) in self.pool.iter().filter(|(_, one)| one.born_s <= bar_s) {
+            for (class, bytes) in pieces(one) {
+                let size = sizes.entry(class).or_default();
+                let bytes = one.weight * bytes * scale;
+                size.by_window.add(one, bytes);
+                *size.by_site.entry(one.site).or_default() += bytes;
+            }
+        }
+        let shares: Vec<Shares> = sizes.into_iter().map(|(class, size)| size.judge(class, heap)).collect();
+        for site in facts {
+            site_growth(site, &shares);
+        }
+    }
+}
+
+impl Size {
+    fn judge(self, class: u64, heap: &[HeapAt]) -> Shares {
+        let sums = self.by_window.sums();
+        let (sum, squares) = (sums.value, sums.square);
+        let error = SIGMAS * squares.sqrt();
+        let points = heap.iter().filter_map(|at| {
+            let bytes = at.bytes.get(usize::try_from(class.checked_sub(1)?).ok()?)?;
+            Some((at.seconds, *bytes as f64))
+        });
+        let heap = slope(&points.collect::<Vec<_>>());
+        let steady = heap.value > 0.0 && heap.error <= STEADY * heap.value;
+        let agree = (heap.value - sum).abs() <= AGREE * error;
+        Shares {
+            factor: if steady && agree && sum > 0.0 { heap.value / sum } else { 1.0 },
+            heap: if steady && agree { heap } else { Rate { value: sum, error } },
+            windows: if squares > 0.0 { sum * sum / squares } else { 0.0 },
+            sum,
+            by_site: self.by_site,
+        }
+    }
+}
+
+/// The growth of a site from those of its sizes.
+fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
+    let Some(sampled) = &mut site.sampled else { return };
+    let (mut before, mut after, mut error) = (0.0, 0.0, 0.0);
+    let mut all_calibrated = true;
+    for size in shares {
+        let Some(&growth) = size.by_site.get(&site.id) else { continue };
+        let share = if size.sum > 0.0 { (growth / size.sum).clamp(0.0, 1.0) } else { 0.0 };
+        before += growth;
+        after += growth * size.factor;
+        // The site's share is known as far as the windows go, the whole as the heap has it.
+        let of_share = SIGMAS * ((1.0 - share) * share / size.windows.max(1.0)).sqrt() * size.heap.value;
+        error += of_share.hypot(size.heap.error * share);
+        all_calibrated &= (size.factor - 1.0).abs() > f64::EPSILON;
+    }
+    if before <= 0.0 || site.growth_bytes_per_second <= 0.0 {
+        return;
+    }
+    let factor = after / before;
+    let figure = site.growth_bytes_per_second * factor;
+    let limit = sampled.errors.growth_bytes_per_second * factor.max(1.0);
+    site.growth_bytes_per_second = figure;
+    sampled.growth_at_least = (sampled.growth_at_least * factor).min(figure);
+    sampled.errors.growth_bytes_per_second = if all_calibrated { error.min(limit) } else { limit };
+}
+
+/// The blocks of a candidate by class, with the bytes that the allocator gives: its own, and its part. Beyond the sizes of pymalloc they are in classes that no heap counter knows.
+fn pieces(one: &Candidate) -> impl Iterator<Item = (u64, f64)> + use<> {
+    let own = one.domain.map_or(one.size_bytes, |domain| given_bytes(domain, one.size_bytes));
+    let pooled = one.domain.is_some_and(|domain| domain.rank() == 0);
+    let class = move |bytes: u64| {
+        let class = bytes.div_ceil(16);
+        if pooled && class <= CLASSES { class } else { CLASSES + 1 + u64::from(bytes.leading_zeros()) }
+    };
+    [own, one.owned_bytes]
+        .into_iter()
+        .filter(|bytes| *bytes > 0)
+        .map(move |bytes| (class(bytes), bytes as f64))
+}
+
+/// The least-squares slope, and how far off it may be by the points' own scatter; neighbours are alike, so they count as a quarter as many.
+fn slope(points: &[(f64, f64)]) -> Rate {
+    let count = points.len() as f64;
+    if points.len() < LEAST_LOOKS {
+        return Rate::default();
+    }
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
+    let (mut both, mut square) = (0.0, 0.0);
+    for (x, y) in points {
+        both += (x - mean_x) * (y - mean_y);
+        square += (x - mean_x) * (x - mean_x);
+    }
+    if square <= 0.0 {
+        return Rate::default();
+    }
+    let value = both / square;
+    let scatter =
+        points.iter().map(|(x, y)| y - mean_y - value * (x - mean_x)).map(|off| off * off).sum::<f64>();
+    let error = SIGMAS * 2.0 * (scatter / (count - 2.0) / square).sqrt();
+    Rate { value, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_course_has_a_slope() {
+        let line: Vec<(f64, f64)> =
+            (0..20).map(|at| (f64::from(at), 1000.0 + 50.0 * f64::from(at))).collect();
+        let rate = slope(&line);
+        assert!((rate.value - 50.0).abs() < 1e-9 && rate.error < 1e-6, "{rate:?}");
+        assert_eq!(slope(&line[..7]), Rate::default());
+        let teeth: Vec<(f64, f64)> = (0..20).map(|at| (f64::from(at), f64::from(at % 5) * 1000.0)).collect();
+        let rate = slope(&teeth);
+        assert!(rate.error > STEADY * rate.value.abs(), "{rate:?}");
+    }
+
+    fn shares(heap: Rate, factor: f64, by_site: &[(u64, f64)]) -> Shares {
+        let sum = by_site.iter().map(|(_, growth)| growth).sum();
+        Shares { factor, heap, windows: 25.0, sum, by_site: by_site.iter().copied().collect() }
+    }
+
+    fn site(id: u64, growth: f64) -> SiteFacts {
+        let mut sampled =
+            crate::heap::sample::Sampled { growth_at_least: growth / 2.0, ..Default::default() };
+        sampled.errors.growth_bytes_per_second = growth;
+        SiteFacts { id, growth_bytes_per_second: growth, sampled: Some(sampled), ..SiteFacts::default() }
+    }
+
+    #[test]
+    fn the_only_site_of_a_size_grows_as_the_heap_does() {
+        let mut leak = site(1, 60.0);
+        site_growth(&mut leak, &[shares(Rate { value: 100.0, error: 3.0 }, 100.0 / 60.0, &[(1, 60.0)])]);
+        let errors = leak.sampled.unwrap().errors;
+        assert!((leak.growth_bytes_per_second - 100.0).abs() < 1e-9, "{leak:?}");
+        assert!((errors.growth_bytes_per_second - 3.0).abs() < 1e-9, "{errors:?}");
+    }
+
+    #[test]
+    fn sites_of_one_size_keep_their_shares() {
+        let size = [shares(Rate { value: 200.0, error: 0.0 }, 2.0, &[(1, 75.0), (2, 25.0)])];
+        let (mut one, mut two, mut other) = (site(1, 75.0), site(2, 25.0), site(3, 7.0));
+        for site in [&mut one, &mut two, &mut other] {
+            site_growth(site, &size);
+        }
+        let growth = [&one, &two, &other].map(|site| site.growth_bytes_per_second.round());
+        assert_eq!(growth, [150.0, 50.0, 7.0]);
+        assert!(one.sampled.unwrap().errors.growth_bytes_per_second > 20.0);
+    }
+}
