@@ -64,8 +64,13 @@ impl Trigger {
     /// The heap, found once; of a command that was started by us not before its interpreter has begun.
     pub(super) fn heap(&mut self, subject: &Subject) -> Option<&Heap> {
         if !self.heap.as_ref().is_some_and(Heap::knows_arenas) && !subject.is_fresh() {
-            let python = Python::find(&subject.process).ok()?;
-            self.heap = Heap::find(&subject.process, &python).ok().filter(Heap::knows_arenas);
+            // Of a command that was started by us, what was known is only where its interpreter lies on the disk.
+            let found = if subject.python.image.bias.is_some() {
+                Heap::find(&subject.process, &subject.python)
+            } else {
+                Python::find(&subject.process).and_then(|python| Heap::find(&subject.process, &python))
+            };
+            self.heap = found.ok().filter(Heap::knows_arenas);
         }
         self.heap.as_ref()
     }

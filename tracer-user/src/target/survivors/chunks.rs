@@ -102,10 +102,15 @@ impl Chunks {
         if self.key == Some(key) {
             return true;
         }
-        // The last of a chain: nothing but the mangling is left of the link.
+        // The last of a chain: nothing but the mangling is left of the link. It is also left in a block that was handed out again and not written yet, but out of a thread's cache that comes with its
+        // key wiped (`tcache_get`, malloc/malloc.c); and where the key is known, what has another is in no cache.
         let next = link ^ (block >> 12);
-        if size > FAST || next == 0 {
-            return next == 0;
+        let may_be_cached = self.key.is_none() && key != 0;
+        if size > FAST {
+            return next == 0 && may_be_cached;
+        }
+        if next == 0 {
+            return key != 0;
         }
         // The links of fastbins lead to chunks, all of one size.
         let same = |word: u64| word & !FLAGS == size;
