@@ -63,6 +63,8 @@ pub struct Spent {
     pub dead_s: f64,
     /// Time that has passed since the window before was accounted for.
     pub passed_s: f64,
+    /// The target did something in it.
+    pub has_hits: bool,
     /// It ended because of what it had cost.
     pub is_cut: bool,
 }
@@ -148,18 +150,13 @@ impl Governor {
         self.target.settle(spent.target_s.max(0.0), allowed_s);
         self.own.settle(spent.own_s.max(0.0), allowed_s);
         self.dead.add(spent.dead_s.max(0.0));
-        if spent.target_s > 0.0 {
+        if spent.has_hits {
             self.cut.add(f64::from(u8::from(spent.is_cut)));
         }
         self.judged += 1;
         if self.judged >= JUDGED_AFTER {
             self.adapt();
         }
-    }
-
-    /// Own CPU time that was used while no window was, in seconds.
-    pub fn used(&mut self, own_s: f64) {
-        self.own.debt_s += own_s.max(0.0);
     }
 
     /// When the next window comes.

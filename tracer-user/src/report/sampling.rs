@@ -16,7 +16,7 @@ pub struct Sampling {
     pub open_seconds: f64,
     /// The same as a share of the recorded time, 0 to 1.
     pub open_share: f64,
-    /// The longest window, milliseconds.
+    /// The longest window, milliseconds; most of it is time in which the target did nothing.
     pub longest_window_ms: f64,
     /// Mean time from the start of a window to that of the next, seconds.
     pub mean_interval_seconds: f64,
@@ -32,7 +32,7 @@ pub struct Sampling {
     pub attach_ms_p50: f64,
     /// The same, the longest.
     pub attach_ms_max: f64,
-    /// The longest time that traps were in, milliseconds: attaching, window and detaching.
+    /// The longest time from the last trap that went in to the first that came out, milliseconds.
     pub traps_in_ms_max: f64,
     /// CPU time that unshed took while it recorded, user and system, seconds.
     pub own_cpu_seconds: f64,
@@ -42,7 +42,7 @@ pub struct Sampling {
     pub own_cpu_fraction: f64,
     /// The most memory that unshed itself had resident, bytes.
     pub rss_bytes_max: u64,
-    /// Why no more windows were opened and only slow paths watched, as a clause: "the smallest window costs 3.1 % of a core".
+    /// Why no windows were opened, as a clause: "the heap did not grow".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fell_back: Option<String>,
 }

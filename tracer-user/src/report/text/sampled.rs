@@ -21,10 +21,7 @@ pub(super) fn looked(story: &Story) -> String {
 /// What stands behind the figures.
 pub(super) fn samples(page: &mut Page, sampling: &Sampling) {
     if let Some(why) = &sampling.fell_back {
-        let text = format!(
-            "sampling was given up, because {why}; after that only the allocator's slow paths were watched. A larger --budget would allow it"
-        );
-        page.row(0, "GAVE UP", Ink::Alarm, &text);
+        page.row(0, "NOT SAMPLED", Ink::Alarm, why);
     }
     if sampling.births == 0 {
         let text = "no birth was seen: sample for longer (-d SECONDS), or while the process works";

@@ -122,6 +122,7 @@ impl Sampling<'_> {
             own_s,
             dead_s,
             passed_s,
+            has_hits: gate.hits > 0,
             is_cut: gate.cost_ns * 2 > gate.share_ns,
         });
     }
