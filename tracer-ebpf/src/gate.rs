@@ -116,7 +116,8 @@ pub fn settle(pass: Pass) {
         let took_ns = now_ns().wrapping_sub(pass.started_ns);
         let cost_ns = trap_ns.wrapping_add(if took_ns < LONGEST_NS { took_ns } else { LONGEST_NS });
         // SAFETY: taking the address of a field of a map value.
-        let sum = unsafe { if pass.is_late { &raw mut (*gate).tail_cost_ns } else { &raw mut (*gate).cost_ns } };
+        let sum =
+            unsafe { if pass.is_late { &raw mut (*gate).tail_cost_ns } else { &raw mut (*gate).cost_ns } };
         add(sum, cost_ns);
     }
 }

@@ -188,7 +188,16 @@ fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig) -> Option<Hit<'static>>
     } else {
         HitKind::Entry
     });
-    Some(Hit { tid, hook, domain: hook.domain(), sp: 0, stack: 0, ip: 0, asker: Caller { address: 0, slot: 0 }, pass })
+    Some(Hit {
+        tid,
+        hook,
+        domain: hook.domain(),
+        sp: 0,
+        stack: 0,
+        ip: 0,
+        asker: Caller { address: 0, slot: 0 },
+        pass,
+    })
 }
 
 /// Counts something that happens at hits.

@@ -23,7 +23,10 @@ pub fn of(hit: &Hit<'_>) -> (u64, Option<&'static SlowCall>) {
 pub fn caller(hit: &Hit<'_>, from: u64, call: &SlowCall) -> Caller {
     if call.caller_words < 0 {
         // The function itself asked: at the call, or at the instruction that the fast path in whose place it is made would have been hit at.
-        return Caller { address: from.wrapping_add(call.here_delta as i64 as u64).wrapping_add(1), slot: hit.sp };
+        return Caller {
+            address: from.wrapping_add(call.here_delta as i64 as u64).wrapping_add(1),
+            slot: hit.sp,
+        };
     }
     let slot = hit.sp.wrapping_add(call.caller_words as u64 * 8);
     Caller { address: HitMemory.word(slot).unwrap_or(from), slot }
