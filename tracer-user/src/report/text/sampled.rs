@@ -21,7 +21,7 @@ pub(super) fn looked(story: &Story) -> String {
 /// What stands behind the figures.
 pub(super) fn samples(page: &mut Page, sampling: &Sampling) {
     if let Some(why) = &sampling.fell_back {
-        page.row(0, "NOT SAMPLED", Ink::Alarm, why);
+        page.row(0, "NO WINDOW", Ink::Alarm, why);
     }
     if sampling.births == 0 {
         let text = "no birth was seen: sample for longer (-d SECONDS), or while the process works";
