@@ -21,6 +21,7 @@ mod programs;
 mod realloc;
 mod refusals;
 mod reports;
+mod sample;
 mod truth;
 mod watch;
 
