@@ -9,7 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 use crate::cli::plan::{Engine, Plan};
 use crate::cli::print;
 use crate::drain::log::ProbeMessages;
-use crate::drain::ring::{Event, Ring};
+use crate::drain::ring::Ring;
 use crate::drain::{books, clock};
 use crate::error::{Context, Result};
 use crate::heap::history::Histories;
@@ -289,17 +289,8 @@ impl<'p> Recording<'p> {
                 code.answer(subject, probes)?;
                 code.refresh_if_old(subject, probes)?;
             }
-            let more = self.ring.drain(BATCH, |event| match event {
-                Event::Native { site, end, frames } => {
-                    names.learn_native(site, end, frames, |address| code.as_ref()?.place(address));
-                }
-                Event::Stack { site, end, frames, .. } => names.learn(site, end, &frames),
-                // It was answered above; it came to wake us.
-                // Nor are there windows in a trace.
-                Event::UnknownCode | Event::Born(_) | Event::Died(_) | Event::Closed => {}
-                Event::Exec => ended = Some(Ended::Exec),
-                Event::Finalize => ended = Some(Ended::Finalizing),
-            });
+            let more =
+                self.ring.drain(BATCH, |event| ended = names.take(event, code.as_ref()).or(ended.take()));
             if !more {
                 return Ok(ended);
             }

@@ -7,8 +7,11 @@ use tracer_common::frame::PyFrame;
 use tracer_common::native::{EVALUATOR, NativeEnd};
 use tracer_common::walk::WalkEnd;
 
+use crate::drain::ring::Event;
 use crate::error::Result;
 use crate::report::story::OTHER_SITES;
+use crate::session::Ended;
+use crate::session::code::Code;
 use crate::session::subject::Subject;
 use crate::symbol::Frame;
 use crate::symbol::code::CodeNames;
@@ -111,8 +114,23 @@ impl Names {
         })
     }
 
+    /// Takes what came through the ring: frames, or a milestone of the target, which ends the recording.
+    pub(super) fn take(&mut self, event: Event, code: Option<&Code>) -> Option<Ended> {
+        match event {
+            Event::Native { site, end, frames } => {
+                self.learn_native(site, end, frames, |address| code?.place(address));
+            }
+            Event::Stack { site, end, frames, .. } => self.learn(site, end, &frames),
+            // The first came to wake us; the others are a window's, and are read where there are windows.
+            Event::UnknownCode | Event::Born(_) | Event::Died(_) | Event::Closed => {}
+            Event::Exec => return Some(Ended::Exec),
+            Event::Finalize => return Some(Ended::Finalizing),
+        }
+        None
+    }
+
     /// Takes the C frames of a site, whose Python frames come next, and asks for their names. `place` says what is mapped at an address.
-    pub(super) fn learn_native(
+    fn learn_native(
         &mut self,
         site: u64,
         end: NativeEnd,
@@ -138,7 +156,7 @@ impl Names {
     }
 
     /// Names a stack's Python frames at once, because code objects die.
-    pub(super) fn learn(&mut self, site: u64, end: WalkEnd, frames: &[PyFrame]) {
+    fn learn(&mut self, site: u64, end: WalkEnd, frames: &[PyFrame]) {
         let native = self.pending.take().filter(|(of, _)| *of == site).map(|(_, native)| native);
         let (frames, marks) = frames.iter().map(|frame| self.frames.placed(frame)).unzip();
         self.stacks.insert(site, Stack { native: native.unwrap_or_default(), frames, marks, end });

@@ -160,15 +160,7 @@ impl Sampling<'_> {
             }
         }
         for event in events {
-            match event {
-                Event::Native { site, end, frames } => {
-                    self.names.learn_native(site, end, frames, |address| code.as_ref()?.place(address));
-                }
-                Event::Stack { site, end, frames, .. } => self.names.learn(site, end, &frames),
-                Event::Exec => ended = Some(Ended::Exec),
-                Event::Finalize => ended = Some(Ended::Finalizing),
-                Event::Born(_) | Event::Died(_) | Event::Closed | Event::UnknownCode => {}
-            }
+            ended = self.names.take(event, code.as_ref()).or(ended);
         }
         Ok(ended)
     }
