@@ -111,8 +111,6 @@ fn the_line_that_leaks_is_the_first_and_its_figures_have_error_bars() {
         let text = std::fs::read_to_string(output.scratch.path("report.json")).expect("it was read before");
         assert_errors(&text);
         assert_found(&report, &truth.leaks[0]);
-        let verdict = report.sites.iter().any(|site| site.verdict == "leak");
-        assert!(verdict, "{sampling:?}, and no verdict of a leak\n{}", report.worst());
     });
 }
 
@@ -223,7 +221,7 @@ fn a_command_is_sampled_from_its_start() {
         let scratch = Scratch::default();
         let (file, python) = (scratch.arg("report.json"), interpreter.path.display().to_string());
         let script = program("sample_leaks.py").display().to_string();
-        let what = [&python, "-S", &script, "line", "now", "3000"];
+        let what = [&python, "-S", &script, "line", "now", "2500"];
         let mut command =
             Unshed::command(&[&["record", "-o", &file][..], &GENEROUS, &["--"], &what].concat());
         command.env("PYTHONPATH", build_extension(interpreter, "leaks.c", Build::USUAL));
