@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep_until;
+use tracer_common::domain::Domain;
 
 use crate::cli::plan::{Engine, Plan, When, Whom};
 use crate::drain::clock;
 use crate::drain::ring::Ring;
 use crate::error::{Context, Result};
 use crate::heap::sample::{Bounds, Sampler};
-use crate::probe::attach::Leaving;
+use crate::probe::attach::{Leaving, Method};
 use crate::probe::budget::Governor;
 use crate::session::hooked::Hooked;
 use crate::session::names::Names;
@@ -43,6 +44,10 @@ const MOST_OFTEN: Duration = Duration::from_millis(700);
 /// See [`HEAP_LOOKS`].
 const MOST_SELDOM: Duration = Duration::from_secs(10);
 
+/// Why there are no windows where each trap is attached for itself: taking one out takes 0.17 s.
+const SLOW_KERNEL: &str =
+    "this kernel (before 6.10) puts traps in and takes them out one by one, which no short window allows";
+
 /// What the sample engine was told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
@@ -69,6 +74,12 @@ pub(super) async fn record(plan: &Plan, wish: Wish) -> Result<()> {
     };
     // Whatever fails when the target has ended meanwhile fails because of that.
     let mut hooked = Hooked::load(plan, &subject).map_err(|error| subject.check().err().unwrap_or(error))?;
+    if matches!(hooked.method, Method::PerfEvents) {
+        drop(hooked);
+        let deadline = plan.duration.map(|duration| begin + duration);
+        subject.release()?;
+        return fall_back(plan, &subject, SLOW_KERNEL, deadline).await;
+    }
     let mut sampling = Sampling::new(plan, wish, &subject, &mut hooked)?;
     if plan.details {
         hooked.hooks.points.iter().for_each(|point| say(plan, &format!("probe point: {point}")));
@@ -94,8 +105,10 @@ pub(super) async fn record(plan: &Plan, wish: Wish) -> Result<()> {
     };
     if ended == Ended::TooDear {
         drop((sampling, hooked));
-        let why =
-            format!("even the shortest windows would cost more than {} % of a CPU here", wish.budget * 100.0);
+        let why = format!(
+            "even the shortest windows would cost more than {} % of a CPU here (--budget)",
+            wish.budget * 100.0
+        );
         return fall_back(plan, &subject, &why, deadline).await;
     }
     signals.next_one_aborts();
@@ -112,12 +125,14 @@ pub(super) async fn record(plan: &Plan, wish: Wish) -> Result<()> {
 
 /// Watches for the rest of the time.
 async fn fall_back(plan: &Plan, subject: &Subject, why: &str, deadline: Option<Instant>) -> Result<()> {
-    let note = format!("{why}: only slow paths were watched; raise --budget to sample");
+    let note = format!("{why}: only slow paths were watched");
     say(plan, &note);
     let rest = Plan {
         engine: Engine::Watch,
         whom: Whom::Pid(subject.process.pid()),
         duration: deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+        // What C code asks for itself passes no slow path of the interpreter's.
+        domains: plan.domains.iter().copied().filter(|domain| *domain != Domain::Libc).collect(),
         ..plan.clone()
     };
     recording(&rest, Some(note)).await
