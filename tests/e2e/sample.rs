@@ -244,11 +244,14 @@ fn wait_for_growth(interpreter: &Interpreter, words: &[&str]) -> (Target, Record
 /// All at once, since all must be waited for long.
 #[test]
 fn windows_that_wait_for_growth_come_with_it_and_not_without() {
-    let growing: Vec<_> = supported().iter().map(|python| wait_for_growth(python, &["line"])).collect();
+    let mut growing: Vec<_> = supported().iter().map(|python| wait_for_growth(python, &["line"])).collect();
     let idle: Vec<_> = supported().iter().map(|python| wait_for_growth(python, &[])).collect();
-    for (mut target, mut recording) in growing {
+    for (target, recording) in &mut growing {
         recording.armed();
-        let truth = target.tell(ENOUGH);
+        target.send(ENOUGH);
+    }
+    for (mut target, recording) in growing {
+        let truth = Truth::parse(target.answer(ENOUGH));
         let report = recording.stop().report();
         assert_sampled(&report);
         assert_found(&report, &truth.leaks[0]);
