@@ -18,6 +18,8 @@ const SIGMAS: f64 = 1.96;
 const STEADY: f64 = 0.2;
 /// Samples and the heap agree if they are no further apart than so many errors of the samples.
 const AGREE: f64 = 1.5;
+/// What was not seen in so many windows happens in fewer than three of so many, 19 times of 20 (the rule of three).
+const UNSEEN: f64 = 3.0;
 /// Looks at the heap that a slope needs.
 const LEAST_LOOKS: usize = 8;
 /// pymalloc's sizes, 16 bytes apart.
@@ -115,8 +117,9 @@ fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
         let share = if size.sum > 0.0 { (growth / size.sum).clamp(0.0, 1.0) } else { 0.0 };
         before += growth;
         after += growth * size.factor;
-        // The site's share is known as far as the windows go, the whole as the heap has it.
-        let of_share = SIGMAS * ((1.0 - share) * share / size.windows.max(1.0)).sqrt() * size.heap.value;
+        // The site's share is known as far as the windows go, the whole as the heap has it. Of what no window has shown, there may be three in as many as there were.
+        let scatter = SIGMAS * ((1.0 - share) * share / size.windows.max(1.0)).sqrt();
+        let of_share = scatter.max(UNSEEN / (size.windows + UNSEEN)) * size.heap.value;
         error += of_share.hypot(size.heap.error * share);
         all_calibrated &= (size.factor - 1.0).abs() > f64::EPSILON;
     }
@@ -202,7 +205,8 @@ mod tests {
         site_growth(&mut leak, &[shares(Rate { value: 100.0, error: 3.0 }, 100.0 / 60.0, &[(1, 60.0)])]);
         let errors = leak.sampled.unwrap().errors;
         assert!((leak.growth_bytes_per_second - 100.0).abs() < 1e-9, "{leak:?}");
-        assert!((errors.growth_bytes_per_second - 3.0).abs() < 1e-9, "{errors:?}");
+        // 25 windows have shown no other site.
+        assert!((errors.growth_bytes_per_second - (300.0_f64 / 28.0).hypot(3.0)).abs() < 1e-9, "{errors:?}");
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Sampler {
         let mut figures = Figures::of(&Births::of(ledger, &self.all_blocks), living.iter().copied(), times);
         let mistaken = self.mistaken(ledger, stays, &old_by_class(living.iter().copied(), times), times);
         figures.growth.at_least = (figures.growth.at_least - mistaken).max(0.0);
-        figures.growth.error += mistaken;
+        figures.growth.error = figures.growth.error.max(figures.unseen(ledger.births, times)) + mistaken;
         let sums = figures.sums();
         let verdict = if id == OTHER_SITES {
             Verdict::Unknown
@@ -258,6 +258,19 @@ impl Figures {
             ),
             survivors,
         }
+    }
+
+    /// What may grow although no old survivor was seen, bytes per second: of a few births that were seen, not one may have been of those that stay.
+    fn unseen(&self, births: u64, times: &Times) -> f64 {
+        /// What was not among so many is fewer than three in so many, 19 times of 20.
+        const RULE_OF_THREE: f64 = 3.0;
+        if self.survivors > 0 || births == 0 {
+            return 0.0;
+        }
+        let most = self.allocated_bytes.value + self.allocated_bytes.error;
+        let share = (RULE_OF_THREE / births as f64).min(1.0);
+        let growth = most * share / times.now_s;
+        if growth.is_finite() { growth } else { 0.0 }
     }
 
     /// In whole numbers that agree with each other.
