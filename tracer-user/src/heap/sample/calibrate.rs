@@ -1,5 +1,5 @@
-//! What the heap's own counters add to the samples: by how much the live small blocks of each size grow is known without a probe, and nearly exactly. Samples say which sites
-//! that growth belongs to.
+//! What the heap's own counters add to the samples: by how much the live small blocks of each size grow is known without a probe, and nearly exactly; and what is resident besides them is what
+//! larger blocks, and all that C code asks for itself, have grown by. Samples say which sites that growth belongs to.
 //!
 //! Within a size the sites keep their shares, and their sum becomes what the heap says, if both agree as far as the samples can tell, and the heap's own course is steady. Where they do not (a cache
 //! that turns over more slowly than the recording lasts, whose dropped blocks nobody saw born), the samples stand as they are.
@@ -24,6 +24,10 @@ const UNSEEN: f64 = 3.0;
 const LEAST_LOOKS: usize = 8;
 /// pymalloc's sizes, 16 bytes apart.
 const CLASSES: u64 = 32;
+/// The class of all that is in no pool.
+const BEYOND: u64 = CLASSES + 1;
+/// What is resident says too little of blocks that were never written to: it is not believed if the samples say more than so many times as much.
+const LEAST_RESIDENT: f64 = 1.0 / 3.0;
 
 /// Live bytes by size class at one moment: of the sizes 16, 32, … 512.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +36,19 @@ pub struct HeapAt {
     pub seconds: f64,
     /// Bytes in use.
     pub bytes: [u64; CLASSES as usize],
+    /// Resident bytes of the process; `None` where that is not known.
+    pub resident_bytes: Option<u64>,
+}
+
+impl HeapAt {
+    /// Bytes of a class. What is resident besides small blocks stands for all others.
+    fn of(&self, class: u64) -> Option<f64> {
+        if class == BEYOND {
+            let small = self.bytes.iter().sum::<u64>();
+            return self.resident_bytes.map(|resident| resident as f64 - small as f64);
+        }
+        self.bytes.get(usize::try_from(class.checked_sub(1)?).ok()?).map(|bytes| *bytes as f64)
+    }
 }
 
 /// A figure with the half width of its 95 % interval.
@@ -90,13 +107,11 @@ impl Size {
         let sums = self.by_window.sums();
         let (sum, squares) = (sums.value, sums.square);
         let error = SIGMAS * squares.sqrt();
-        let points = heap.iter().filter_map(|at| {
-            let bytes = at.bytes.get(usize::try_from(class.checked_sub(1)?).ok()?)?;
-            Some((at.seconds, *bytes as f64))
-        });
+        let points = heap.iter().filter_map(|at| Some((at.seconds, at.of(class)?)));
         let heap = slope(&points.collect::<Vec<_>>());
         let steady = heap.value > 0.0 && heap.error <= STEADY * heap.value;
-        let agree = (heap.value - sum).abs() <= AGREE * error;
+        let believed = class != BEYOND || heap.value >= LEAST_RESIDENT * sum;
+        let agree = believed && (heap.value - sum).abs() <= AGREE * error;
         Shares {
             factor: if steady && agree && sum > 0.0 { heap.value / sum } else { 1.0 },
             heap: if steady && agree { heap } else { Rate { value: sum, error } },
@@ -134,13 +149,13 @@ fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
     sampled.errors.growth_bytes_per_second = if all_calibrated { error.min(limit) } else { limit };
 }
 
-/// The blocks of a candidate by class, with the bytes that the allocator gives: its own, and its part. Beyond the sizes of pymalloc they are in classes that no heap counter knows.
+/// The blocks of a candidate by class, with the bytes that the allocator gives: its own, and its part.
 fn pieces(one: &Candidate) -> impl Iterator<Item = (u64, f64)> + use<> {
     let own = one.domain.map_or(one.size_bytes, |domain| given_bytes(domain, one.size_bytes));
     let pooled = one.domain.is_some_and(|domain| domain.rank() == 0);
     let class = move |bytes: u64| {
         let class = bytes.div_ceil(16);
-        if pooled && class <= CLASSES { class } else { CLASSES + 1 + u64::from(bytes.leading_zeros()) }
+        if pooled && class <= CLASSES { class } else { BEYOND }
     };
     [own, one.owned_bytes]
         .into_iter()
@@ -185,6 +200,15 @@ mod tests {
         let teeth: Vec<(f64, f64)> = (0..20).map(|at| (f64::from(at), f64::from(at % 5) * 1000.0)).collect();
         let rate = slope(&teeth);
         assert!(rate.error > STEADY * rate.value.abs(), "{rate:?}");
+    }
+
+    #[test]
+    fn what_is_resident_besides_small_blocks_is_of_the_others() {
+        let mut bytes = [0; CLASSES as usize];
+        bytes[1] = 320;
+        let at = HeapAt { seconds: 1.0, bytes, resident_bytes: Some(1000) };
+        assert_eq!((at.of(2), at.of(3), at.of(BEYOND)), (Some(320.0), Some(0.0), Some(680.0)));
+        assert_eq!(HeapAt { resident_bytes: None, ..at }.of(BEYOND), None);
     }
 
     fn shares(heap: Rate, factor: f64, by_site: &[(u64, f64)]) -> Shares {

@@ -39,6 +39,8 @@ const OPEN: f64 = 0.75;
 
 /// How often the heap's own counters are looked at in a recording whose length is known, and how much time is between two looks.
 const HEAP_LOOKS: u32 = 24;
+/// Sizes of the process that are kept; when there are as many, every second one is dropped.
+const SIZES: usize = 4096;
 /// See [`HEAP_LOOKS`].
 const MOST_OFTEN: Duration = Duration::from_millis(700);
 /// See [`HEAP_LOOKS`].
@@ -182,6 +184,8 @@ struct Sampling<'p> {
     interval_s: f64,
     /// The heap's own counters.
     heap: Trigger,
+    /// Resident bytes with their times in seconds, as often as the counters.
+    resident: Vec<(f64, u64)>,
     /// When they are looked at next.
     next_heap: Duration,
     /// Windows so far.
@@ -211,6 +215,7 @@ impl<'p> Sampling<'p> {
             next_window: Instant::now(),
             interval_s: 0.0,
             heap: Trigger::default(),
+            resident: Vec::new(),
             next_heap: Duration::ZERO,
             windows: 0,
             last_rss_bytes: 0,
@@ -279,6 +284,14 @@ impl<'p> Sampling<'p> {
         let now = armed.instant.elapsed();
         if now >= self.next_heap {
             self.heap.tick(subject, now);
+            if self.resident.len() >= SIZES {
+                let mut index = 0_u32;
+                self.resident.retain(|_| {
+                    index += 1;
+                    index.is_multiple_of(2)
+                });
+            }
+            self.resident.extend(subject.process.rss_bytes().map(|bytes| (now.as_secs_f64(), bytes)));
             let rest = self.plan.duration.unwrap_or(MOST_SELDOM) / HEAP_LOOKS;
             self.next_heap = now + rest.clamp(MOST_OFTEN, MOST_SELDOM);
         }

@@ -80,8 +80,13 @@ impl Sampling<'_> {
         // What could not be counted alike each time tells no course.
         let first = censuses.first().and_then(|(_, census)| census.left_out());
         let alike = censuses.iter().filter(|(_, census)| first.is_some() && census.left_out() == first);
+        let resident = |seconds: f64| {
+            let after = self.resident.partition_point(|(at, _)| *at < seconds);
+            self.resident.get(after).or(self.resident.last()).map(|(_, bytes)| *bytes)
+        };
         let at = |(seconds, census): &(f64, Census)| HeapAt {
             seconds: *seconds,
+            resident_bytes: resident(*seconds),
             bytes: std::array::from_fn(|class| {
                 census.classes.get(class).map_or(0, |of| of.blocks * (class as u64 + 1) * 16)
             }),
