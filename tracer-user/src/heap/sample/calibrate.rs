@@ -95,7 +95,13 @@ impl Sampler {
                 *size.by_site.entry(one.site).or_default() += bytes;
             }
         }
-        let shares: Vec<Shares> = sizes.into_iter().map(|(class, size)| size.judge(class, heap)).collect();
+        let error = |site: &SiteFacts| Some((site.id, site.sampled?.errors.growth_bytes_per_second));
+        let errors: HashMap<u64, f64> = facts.iter().filter_map(error).collect();
+        let judge = |(class, size): (u64, Size)| {
+            let widest = size.by_site.keys().filter_map(|id| errors.get(id)).copied().fold(0.0, f64::max);
+            size.judge(class, heap, widest)
+        };
+        let shares: Vec<Shares> = sizes.into_iter().map(judge).collect();
         for site in facts {
             site_growth(site, &shares);
         }
@@ -103,7 +109,8 @@ impl Sampler {
 }
 
 impl Size {
-    fn judge(self, class: u64, heap: &[HeapAt]) -> Shares {
+    /// `widest` is the largest error of its sites, which knows of the windows that weigh much and were not among the few.
+    fn judge(self, class: u64, heap: &[HeapAt], widest: f64) -> Shares {
         let sums = self.by_window.sums();
         let (sum, squares) = (sums.value, sums.square);
         let error = SIGMAS * squares.sqrt();
@@ -111,7 +118,7 @@ impl Size {
         let heap = slope(&points.collect::<Vec<_>>());
         let steady = heap.value > 0.0 && heap.error <= STEADY * heap.value;
         let believed = class != BEYOND || heap.value >= LEAST_RESIDENT * sum;
-        let agree = believed && (heap.value - sum).abs() <= AGREE * error;
+        let agree = believed && (heap.value - sum).abs() <= (AGREE * error).max(widest);
         Shares {
             factor: if steady && agree && sum > 0.0 { heap.value / sum } else { 1.0 },
             heap: if steady && agree { heap } else { Rate { value: sum, error } },
