@@ -12,8 +12,10 @@ fn main() {
     {
         println!("cargo::rerun-if-changed={}", workspace.join(watched).display());
     }
-    // One folder for every profile and for clippy: cargo locks it, and the object is the same.
-    match bpf_build::build(&workspace, &workspace.join("target/bpf")) {
+    // For the processor that the loader will run on. One folder for every profile and for clippy: cargo locks it, and the object is the same.
+    let processor = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let folder = if processor == std::env::consts::ARCH { "target/bpf" } else { "target/bpf-other" };
+    match bpf_build::build(&workspace, &workspace.join(folder), &processor) {
         Ok(object) => println!("cargo::rustc-env=UNSHED_PROBES={}", object.display()),
         Err(cause) => println!("cargo::error={cause}"),
     }

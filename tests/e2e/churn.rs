@@ -59,7 +59,7 @@ fn assert_nothing_is_kept(report: &Report) {
 
 /// Nothing was lost where nothing came to its limit. An address that is allocated twice without a free in between would prove
 /// that a free was missed, and a missed free invents a leak.
-fn assert_nothing_is_lost(report: &Report) {
+pub(crate) fn assert_nothing_is_lost(report: &Report) {
     for code in [
         "block_map_full",
         "block_map_memory",

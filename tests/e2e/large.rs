@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use unshed_tests::harness::Target;
-use unshed_tests::interpreters::{Interpreter, on_each};
+use unshed_tests::interpreters::{Interpreter, every, on_each};
 use unshed_tests::report::Report;
 use unshed_tests::truth::Truth;
 
@@ -76,6 +76,16 @@ fn large_blocks_from_jemalloc() {
         let (report, truth) = record_preloaded(JEMALLOC, interpreter, "large.py", &[]);
         assert_exact(&report, &truth);
     });
+}
+
+/// The library is this machine's: those below a root of their own do not see it.
+#[test]
+fn jemalloc_below_every_version() {
+    for interpreter in every().iter().filter(|python| python.root.is_none()) {
+        eprintln!("{interpreter}");
+        let (report, truth) = record_preloaded(JEMALLOC, interpreter, "malloc_leak.py", &ALL_DOMAINS);
+        truth.leaks[0].assert_exactly_told_by(&report, truth.inlined);
+    }
 }
 
 #[test]

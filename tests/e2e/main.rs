@@ -1,5 +1,5 @@
-//! End to end: real interpreters, real programs, the real binary; needs root, gcc, gdb, pyenv's shared CPython 3.11, Debian's own, and
-//! the allocators jemalloc and tcmalloc.
+//! End to end: real interpreters, real programs, the real binary; needs root, gcc, gdb, pyenv's shared CPython 3.11, Debian's own, for
+//! the matrix all others of `cargo xtask pythons`, and the allocators jemalloc and tcmalloc.
 //!
 //! `cargo test --package unshed-tests --test e2e`, or a part of it: `… --test e2e manners::`. `UNSHED_BIN` names another binary.
 //! `programs::` needs neither root nor the tool: it checks the programs themselves against tracemalloc.
@@ -11,9 +11,14 @@ mod cli;
 mod counts;
 mod doctor;
 mod family;
+mod follow;
+mod follow_samples;
+mod free_threaded;
+mod freelists;
 mod large;
 mod limits;
 mod manners;
+mod matrix;
 mod mixed;
 mod names;
 mod native;
@@ -23,7 +28,10 @@ mod refusals;
 mod reports;
 mod sample;
 mod truth;
+mod unproven;
 mod watch;
+mod whereabouts;
+mod workers;
 
 use unshed_tests::harness::{Launch, Target, Unshed};
 use unshed_tests::interpreters::Interpreter;

@@ -4,7 +4,7 @@ mod builds;
 mod edges;
 
 use unshed_tests::harness::{
-    Build, EXACT, Launch, Output, Recording, Scratch, Target, Unshed, build_extension, program,
+    Build, EXACT, Output, Recording, Scratch, Target, Unshed, build_extension, program,
 };
 use unshed_tests::interpreters::{Interpreter, any_supported, debian, on_each};
 use unshed_tests::report::Report;
@@ -19,20 +19,20 @@ const CUTS: [&str; 6] =
     ["native_no_module", "native_no_rows", "native_rule", "native_fault", "native_depth", "native_astray"];
 
 /// A program, its extension built so.
-struct Case {
-    interpreter: &'static Interpreter,
+struct Case<'a> {
+    interpreter: &'a Interpreter,
     program: &'static str,
     build: Build,
     native: Native,
     environment: &'static [(&'static str, &'static str)],
 }
 
-impl Case {
+impl Case<'_> {
     /// Records what the program does when it is told `command`, in all domains.
     fn told(&self, command: &str, more: &[&str]) -> (Output, Truth) {
         let args = [ALL_DOMAINS.as_slice(), &self.native.args(), more].concat();
-        let set = |launch: Launch<'static>, &(name, value): &(&str, &str)| launch.env(name, value);
-        let launch = self.environment.iter().fold(Target::on(self.interpreter).built(self.build), set);
+        let launch = Target::on(self.interpreter).built(self.build);
+        let launch = self.environment.iter().fold(launch, |launch, (name, value)| launch.env(name, value));
         let mut target = launch.spawn(self.program, &[]);
         let recording = Unshed::record(target.pid(), &args);
         let truth = target.tell(command);
@@ -61,13 +61,13 @@ fn assert_whole(report: &Report) {
 }
 
 /// `c_leaks.py` with everything usual.
-fn usual(interpreter: &'static Interpreter, native: Native) -> Case {
+fn usual(interpreter: &Interpreter, native: Native) -> Case<'_> {
     Case { interpreter, program: "c_leaks.py", build: Build::USUAL, native, environment: &[] }
 }
 
-#[test]
-fn every_leak_in_c_is_told_with_its_lines() {
-    on_each(|interpreter| drop(usual(interpreter, Native::Leaf).assert_told_whole()));
+/// Every way to leak in C, with its lines; for every CPython, by `matrix`.
+pub(crate) fn every_leak_is_told(interpreter: &Interpreter) {
+    drop(usual(interpreter, Native::Leaf).assert_told_whole());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use unshed_tests::truth::assert_within_percent;
 
 /// All programs that state a truth about lines or bytes which tracemalloc can see. The first leaks less than it does otherwise:
 /// tracemalloc takes half a minute to tell of a million blocks.
-const TRUTHFUL: [(&str, &str); 17] = [
+const TRUTHFUL: [(&str, &str); 18] = [
     ("leak_new_reference.py", "go 1000 50000"),
     ("mutable_default.py", "go"),
     ("dict_cache.py", "go"),
@@ -26,6 +26,7 @@ const TRUTHFUL: [(&str, &str); 17] = [
     ("threads_come_and_go.py", "go"),
     ("c_leaks.py", "go"),
     ("cpp_leaks.py", "go"),
+    ("every_row.py", "go"),
 ];
 
 #[test]

@@ -1,5 +1,7 @@
 //! The leaking line is named, first or second, with what the program itself says it has leaked.
 
+pub(crate) mod every;
+
 use unshed_tests::harness::{Target, Unshed, assert_no_traps};
 use unshed_tests::interpreters::{any_supported, debian, on_each};
 use unshed_tests::report::Site;

@@ -7,6 +7,7 @@ import re
 
 import stage
 
+NAMELESS = "?"  # A function of the interpreter that has no symbol.
 MARKER = re.compile(r"/\* (LEAK|CALL|RUN) ([\w ]+?) \*/")
 ATTRIBUTE = re.compile(r"__attribute__\(\(.*?\)\) ?")
 FUNCTION = re.compile(r"(?:\w[^;=(]*?[\s*])?([\w:~]+)\(")
@@ -48,7 +49,7 @@ def python_frame(place, direct=False):
     without any C in between."""
     if callable(place):
         code = place.__code__
-        place = {"function": place.__qualname__, "file": code.co_filename, "line": code.co_firstlineno}
+        place = {"function": stage.name(code), "file": code.co_filename, "line": code.co_firstlineno}
     return {"kind": "python", **place, "module": None, "inlined": False, "direct": direct}
 
 

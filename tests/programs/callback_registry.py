@@ -2,12 +2,12 @@
 
 import stage
 
-COUNT = 20_000
+COUNT = 20_000 // stage.SHARE
 
 
 class Listener:
     def __init__(self, name):
-        self.name = name
+        self.name = name  # FIRST
 
     def on_change(self, event):
         return self.name, event
@@ -29,9 +29,10 @@ def subscribe(number):
 
 
 def go():
-    stage.amid_churn(COUNT, subscribe)
-    # The listener, its attribute values and the bound method; and the list's array.
-    return stage.truth(stage.leak(MARK, blocks=3 * COUNT + 1, type="Listener"))
+    stage.amid_churn(COUNT, subscribe, every=stage.SELDOM)
+    # The listener and the bound method; and the list's array.
+    kept = stage.leak(MARK, blocks=(stage.INSTANCE_BLOCKS + 1) * COUNT + 1, type="Listener")
+    return stage.truth(kept, *stage.attributes(Listener.__init__, COUNT))
 
 
 MARK = stage.mark(Signal.connect)

@@ -2,14 +2,14 @@
 
 import stage
 
-COUNT = 20_000
+COUNT = 20_000 // stage.SHARE
 
 
 class Session:
     all = []
 
     def __init__(self, number):
-        self.name = "session"
+        self.name = "session"  # FIRST
         Session.all.append(self)
 
 
@@ -18,8 +18,9 @@ def accept(number):
 
 
 def go():
-    stage.amid_churn(COUNT, accept)
-    return stage.truth(stage.leak(MARK, blocks=2 * COUNT, type="Session"))  # The instance and its attribute values.
+    stage.amid_churn(COUNT, accept, every=stage.SELDOM)
+    kept = stage.leak(MARK, blocks=stage.INSTANCE_BLOCKS * COUNT, type="Session")
+    return stage.truth(kept, *stage.attributes(Session.__init__, COUNT))
 
 
 MARK = stage.mark(accept)

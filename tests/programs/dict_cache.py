@@ -2,7 +2,7 @@
 
 import stage
 
-COUNT = 20_000
+COUNT = 20_000 // stage.SHARE
 CACHE = {}
 
 

@@ -5,7 +5,7 @@ import threading
 import stage
 
 THREADS = 4
-COUNT = 10_000
+COUNT = 10_000 // stage.SHARE
 KEPT = [[] for _ in range(THREADS)]
 
 

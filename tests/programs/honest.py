@@ -2,7 +2,7 @@
 
 import stage
 
-COUNT = 20_000
+COUNT = 20_000 // stage.SHARE
 ROUNDS = 40  # So few at a time that the freelists hold what is freed and are full before anybody looks.
 
 

@@ -2,7 +2,7 @@
 
 import stage
 
-COUNT = 100_000
+COUNT = 100_000 // stage.SHARE
 KEPT = []
 
 

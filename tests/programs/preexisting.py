@@ -2,8 +2,8 @@
 
 import stage
 
-COUNT = 200_000
-LEAKED = 5_000
+COUNT = 200_000 // stage.SHARE
+LEAKED = 5_000 // stage.SHARE
 OLD = [b"block number %d" % number for number in range(COUNT)]
 KEPT = []
 

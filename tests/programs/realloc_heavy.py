@@ -5,9 +5,9 @@ The containers exist before `go`, empty, and everything put into them exists too
 
 import stage
 
-LISTS = [[] for _ in range(200)]
-ARRAYS = [bytearray() for _ in range(200)]
-DICTS = [{} for _ in range(100)]
+LISTS = [[] for _ in range(200 // stage.SHARE)]
+ARRAYS = [bytearray() for _ in range(200 // stage.SHARE)]
+DICTS = [{} for _ in range(100 // stage.SHARE)]
 KEYS = ["key %d" % number for number in range(3000)]
 LIST_HEADER = [].__sizeof__()
 DICT_HEADER = {}.__sizeof__()

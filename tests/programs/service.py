@@ -237,7 +237,7 @@ def main():
     cause = CAUSES[given.cause]
     if given.measure_item:
         return print(json.dumps(measured_item(cause)))
-    command = [sys.executable, "-X", "tracemalloc=1", __file__, "--measure-item", "--cause", given.cause]
+    command = [sys.executable, __file__, "--measure-item", "--cause", given.cause]
     item = json.loads(subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout)
     gc.collect()
     if hasattr(cause, "is_async"):

@@ -17,6 +17,8 @@ class Cause:
     c_function = None
     # Bytes and blocks of an item that tracemalloc cannot see.
     unseen = (0, 0)
+    # Functions outside in which the interpreter allocates for the leak, while no marked line runs.
+    beside = ()
 
     def leak(self, number, count):
         pass
@@ -195,6 +197,8 @@ class AsyncioTasks(Cause):
     """Tasks that wait for a confirmation that never comes."""
 
     is_async = True
+    # The method that wakes a task is made when its first step is over.
+    beside = (asyncio.Handle._run,)
 
     def __init__(self):
         self.tasks = set()
@@ -210,7 +214,10 @@ class AsyncioTasks(Cause):
         return message
 
     def size(self):
-        return self.tasks.__sizeof__() + self.confirmed._waiters.__sizeof__()
+        # asyncio's own table of all tasks grows in steps, as the others do (its name is another from 3.12 on; 3.14 has a list instead).
+        everyone = getattr(asyncio.tasks, "_scheduled_tasks", getattr(asyncio.tasks, "_all_tasks", None))
+        tables = [self.tasks, self.confirmed._waiters] + ([everyone.data] if everyone is not None else [])
+        return sum(table.__sizeof__() for table in tables)
 
 
 PYTHON = {

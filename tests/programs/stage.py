@@ -11,18 +11,44 @@ taker without asking the allocator (its freelists), which would charge the leak 
 lines make only objects without freelists, or objects that the churn does not make.
 """
 
+import dis
 import gc
 import json
 import os
 import sys
 import tracemalloc
 
+# How much less a program does than it would alone: `every_row.py` runs many of them in one process.
+SHARE = 1
+
+# Without the GIL an object's head has 16 bytes more: its owner, and a second count of references (Include/object.h, Py_GIL_DISABLED).
+WITHOUT_GIL = "t" in sys.abiflags
+HEAD_BYTES = 32 if WITHOUT_GIL else 16
+
+# What is asked for an int of one digit: from 3.11 on sizeof(PyLongObject), of which it uses 28 bytes and the rest of the head.
+INT_BYTES = HEAD_BYTES + 16 if sys.version_info >= (3, 11) else sys.getsizeof(1000)
+
+# The ints from 0 on that CPython has made once for all: 257, from 3.15 on 1025.
+SMALL_INTS = next(number for number in range(1 << 20) if int(str(number)) is not int(str(number)))
+
+# An instance with attributes: in 3.11 and 3.12 their values are a block of their own, made with it; from 3.13 on they lie in the instance itself.
+INSTANCE_BLOCKS = 2 if (3, 11) <= sys.version_info < (3, 13) else 1
+
+# Up to 3.10 the first attribute makes the instance a dict, whose values are a block of their own.
+ATTRIBUTE_BLOCKS = 2 if sys.version_info < (3, 11) else 0
+
+# So seldom comes churn between objects that have a freelist (the dicts of instances up to 3.10, bound methods in 3.8 and from 3.14 on): what each round hands on is
+# no block of the line that keeps it.
+SELDOM = 20 if (3, 11) <= sys.version_info < (3, 14) else 200
+
 _last_truth = {"leaks": []}
 _at_ready = 0
 
 
 def serve(**commands):
-    """Obeys the test until it says `quit` or closes the pipe."""
+    """Obeys the test until it says `quit` or closes the pipe. What is imported by another program serves nobody."""
+    if sys._getframe(1).f_globals["__name__"] != "__main__":
+        return
     global _at_ready
     commands.setdefault("tracemalloc", _traced)
     if tracemalloc.is_tracing():
@@ -37,16 +63,21 @@ def serve(**commands):
         print(json.dumps({} if answer is None else answer), flush=True)
 
 
+def name(code):
+    """What a code object is called. Before 3.11 it has no qualified name."""
+    return getattr(code, "co_qualname", code.co_name)
+
+
 def mark(function, marker="# LEAK"):
     """Name, file and line of the marked line of a function."""
     code = function.__code__
-    return {"function": function.__qualname__, "file": code.co_filename, "line": _line(code, marker)}
+    return {"function": name(code), "file": code.co_filename, "line": _line(code, marker)}
 
 
 def _line(code, marker):
     with open(code.co_filename) as source:
         lines = source.read().splitlines()
-    mine = {line for _, _, line in code.co_lines() if line}
+    mine = {line for _, line in dis.findlinestarts(code) if line}
     found = [line for line in sorted(mine) if lines[line - 1].rstrip().endswith(marker)]
     if len(found) != 1:
         raise SystemExit(f"{code.co_filename}: {code.co_name} has {len(found)} lines marked {marker!r}, not one")
@@ -59,6 +90,11 @@ def leak(marked, blocks=None, sizes=(), type=None):
     if blocks is None:
         blocks = sum(count for _, count in sizes)
     return {**marked, "blocks": blocks, "sizes": sizes, "type": type}
+
+
+def attributes(function, count):
+    """The rows of the truth for what the first attribute of so many instances has leaked, at the line of `function` marked `# FIRST`; none where that is nothing."""
+    return [leak(mark(function, "# FIRST"), blocks=ATTRIBUTE_BLOCKS * count, type="dict")] if ATTRIBUTE_BLOCKS else []
 
 
 def size_class(asked):
@@ -102,9 +138,11 @@ def churn(rounds):
 
 def amid_churn(count, step, every=20):
     """Calls `step` with 0, 1, 2 … and does some honest churn after every so many of them."""
-    for number in range(count):
-        step(number)
-        if number % every == 0:
+    due = 0  # A remainder would be one more int, which goes from a freelist to whoever comes next.
+    for number in range(count):  # NUMBER
+        step(number)  # STEP
+        if number == due:
+            due += every
             churn(1)
 
 

@@ -9,13 +9,21 @@ use std::sync::OnceLock;
 
 use crate::harness::function_in_file;
 
+mod others;
+mod root;
+mod which;
+
+pub use which::Which;
+
 /// The most bytes that `PyObject_Malloc` has where it only passes on (27 in pyenv's build, 35 at most in any that was looked at);
 /// with the allocator inlined into it, it has 271 and more.
 const PURE_WRAPPER_BYTES: u64 = 64;
 
-/// Prints the version, and the mapped file that has the allocators in it: a libpython's path, or nothing.
-const FACTS: &str = "import platform; print(platform.python_version()); \
-    print(next((line.split()[-1] for line in open('/proc/self/maps') if '/libpython3' in line), ''))";
+/// Prints the version, and the mapped file that has the allocators in it: a libpython's path, or nothing. In a root folder of its own there is
+/// no /proc; what lives there is known.
+const FACTS: &str = "import os, platform; print(platform.python_version()); maps = '/proc/self/maps'; \
+    lines = open(maps) if os.path.exists(maps) else (); \
+    print(next((line.split()[-1] for line in lines if '/libpython3' in line), ''))";
 
 /// One CPython.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,32 +37,58 @@ pub struct Interpreter {
     pub library: Option<PathBuf>,
     /// Whether the allocators were inlined into their callers (PGO and LTO).
     pub inlined: bool,
+    /// What it is.
+    pub which: Which,
+    /// The folder that is its root, if it has one of its own; the other paths are as seen from there.
+    pub root: Option<PathBuf>,
 }
 
 impl fmt::Display for Interpreter {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.kind();
         let inlined = if self.inlined { ", allocators inlined" } else { "" };
-        write!(to, "CPython {} ({kind}{inlined}) at {}", self.version, self.path.display())
+        let path = self.outside(&self.path);
+        write!(to, "CPython {} ({kind}{inlined}) at {}", self.version, path.display())
     }
 }
 
 impl Interpreter {
     /// Looks at an executable.
-    fn at(path: &Path) -> Option<Self> {
-        let mut interpreter =
-            Self { path: path.to_owned(), version: String::new(), library: None, inlined: false };
-        if !path.exists() {
+    fn at(which: Which, path: &Path) -> Option<Self> {
+        Self::within(which, path, None)
+    }
+
+    /// The same in a folder that is its root.
+    fn within(which: Which, path: &Path, root: Option<&Path>) -> Option<Self> {
+        let mut interpreter = Self {
+            path: path.to_owned(),
+            version: String::new(),
+            library: None,
+            inlined: false,
+            which,
+            root: root.map(Path::to_owned),
+        };
+        if !interpreter.outside(path).exists() {
             return None;
         }
         let facts = interpreter.ask(FACTS);
         let mut lines = facts.lines();
         lines.next()?.clone_into(&mut interpreter.version);
-        interpreter.library = lines.next().map(PathBuf::from);
-        let code = interpreter.library.as_deref().unwrap_or(path);
-        let (from, to) = function_in_file(code, "PyObject_Malloc");
+        interpreter.library = lines.next().map(PathBuf::from).or_else(|| which.library());
+        let code = interpreter.outside(interpreter.library.as_deref().unwrap_or(path));
+        let (from, to) = function_in_file(&code, "PyObject_Malloc");
         interpreter.inlined = to - from > PURE_WRAPPER_BYTES;
         Some(interpreter)
+    }
+
+    /// 11 of 3.11.7.
+    ///
+    /// # Panics
+    /// When the version is none.
+    #[must_use]
+    pub fn minor(&self) -> u8 {
+        let minor = self.version.split('.').nth(1).and_then(|minor| minor.parse().ok());
+        minor.unwrap_or_else(|| panic!("{self} has no version"))
     }
 
     /// `shared` or `static`.
@@ -63,13 +97,52 @@ impl Interpreter {
         if self.library.is_some() { "shared" } else { "static" }
     }
 
+    /// The folder of a package from the package index, for interpreters of pyenv; `None` for others.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn package(&self, name: &str) -> Option<PathBuf> {
+        others::package(self, name)
+    }
+
+    /// Where we find a file that it calls so.
+    #[must_use]
+    pub fn outside(&self, path: &Path) -> PathBuf {
+        match &self.root {
+            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+
+    /// A command line that begins with it.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        if let Some(root) = &self.root {
+            root::enter(&mut command, root);
+        }
+        command
+    }
+
+    /// Makes a folder of ours visible to it, under the same path.
+    ///
+    /// # Panics
+    /// When it cannot be copied into its root.
+    pub fn show(&self, folder: &Path) {
+        if self.root.is_some() {
+            root::copy(folder, &self.outside(folder));
+        }
+    }
+
     /// Runs a line of Python and returns what it prints.
     ///
     /// # Panics
     /// When the interpreter cannot be run.
     #[must_use]
     pub fn ask(&self, code: &str) -> String {
-        let output = Command::new(&self.path)
+        let output = self
+            .command()
             .args(["-I", "-c", code])
             .output()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.path.display()));
@@ -96,7 +169,7 @@ pub fn supported() -> &'static [Interpreter] {
              PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.11",
             pyenv_roots()
         );
-        let debian = Interpreter::at(Path::new("/usr/bin/python3.11"));
+        let debian = Interpreter::at(Which::Debian, Path::new("/usr/bin/python3.11"));
         let debian = debian.expect(
             "the tests need Debian's own CPython 3.11, and there is no /usr/bin/python3.11: \
              apt-get install python3.11 python3.11-dev",
@@ -106,6 +179,40 @@ pub fn supported() -> &'static [Interpreter] {
         say_used(&found);
         found
     })
+}
+
+/// Every CPython whose frames unshed knows: all of [`Which::ALL`].
+///
+/// # Panics
+/// When one of them is missing; the message says how to get it.
+#[must_use]
+pub fn every() -> &'static [Interpreter] {
+    static FOUND: OnceLock<Vec<Interpreter>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let found: Vec<_> = Which::ALL.into_iter().flat_map(Which::find).collect();
+        say_used(&found);
+        found
+    })
+}
+
+/// Debian's `libpython3.11` in a C program that embeds it.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn embedded() -> &'static Interpreter {
+    static FOUND: OnceLock<Interpreter> = OnceLock::new();
+    FOUND.get_or_init(|| others::embedded(11))
+}
+
+/// A CPython without the GIL.
+///
+/// # Panics
+/// When there is none; the message says how to get it.
+#[must_use]
+pub fn free_threaded() -> &'static Interpreter {
+    static FOUND: OnceLock<Interpreter> = OnceLock::new();
+    FOUND.get_or_init(others::free_threaded)
 }
 
 /// Runs a test on each of [`supported`]; a failure on one does not keep it from the others, and says on which it was.
@@ -144,13 +251,11 @@ pub fn any_supported() -> &'static Interpreter {
 pub fn unsupported() -> &'static [Interpreter] {
     static FOUND: OnceLock<Vec<Interpreter>> = OnceLock::new();
     FOUND.get_or_init(|| {
-        let found: Vec<_> = ["3.8.", "3.9.", "3.10.", "3.12.", "3.13."]
-            .iter()
-            .flat_map(|version| of_pyenv(version))
-            .collect();
+        // 3.6 has no `_PyRuntime` by which it would be known for a CPython; newer ones than any table are not to be had.
+        let found = of_pyenv("3.7.");
         assert!(
             !found.is_empty(),
-            "the tests need any CPython 3 of pyenv that is not 3.11, and there is none in {:?}",
+            "the tests need a CPython 3.7 of pyenv, which unshed refuses, and there is none in {:?}: pyenv install 3.7",
             pyenv_roots()
         );
         say_used(&found);
@@ -186,7 +291,9 @@ fn of_pyenv(version_prefix: &str) -> Vec<Interpreter> {
         .collect();
     paths.sort();
     paths.dedup();
-    paths.iter().filter_map(|path| Interpreter::at(path)).collect()
+    let minor = version_prefix.split('.').nth(1).and_then(|minor| minor.parse().ok());
+    let which = Which::Pyenv(minor.expect("the tests ask for versions such as `3.11.`"));
+    paths.iter().filter_map(|path| Interpreter::at(which, path)).collect()
 }
 
 /// Where pyenv keeps its versions: as it says itself, as the environment says, and where it is by default.

@@ -30,6 +30,47 @@ pub struct Report {
     /// What happened while it traced and a reader must know.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Added where several processes were traced.
+    #[serde(default)]
+    pub processes: Vec<Process>,
+}
+
+/// One of several processes.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON report")]
+pub struct Process {
+    pub pid: u32,
+    pub parent: Option<u32>,
+    pub joined: String,
+    pub command: String,
+    pub python: String,
+    pub joined_seconds: f64,
+    pub unseen_ms: Option<f64>,
+    pub seconds: f64,
+    pub ended: String,
+    pub exited: bool,
+    pub hits: u64,
+    #[serde(default)]
+    pub windows: Option<u64>,
+    pub unknown_frees: u64,
+    pub allocated_blocks: u64,
+    pub freed_blocks: u64,
+    pub live_blocks: u64,
+    pub live_bytes: u64,
+}
+
+/// What part of a site is whose.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the JSON report")]
+pub struct Share {
+    pub pid: u32,
+    pub exited: bool,
+    pub live_bytes: u64,
+    pub live_blocks: u64,
+    pub allocated_bytes: u64,
+    pub allocated_blocks: u64,
+    pub freed_blocks: u64,
+    pub verdict: String,
 }
 
 /// Who was traced.
@@ -156,6 +197,9 @@ pub struct Site {
     pub freed_bytes: Option<u64>,
     #[serde(default)]
     pub ints: Option<Ints>,
+    /// Only where several processes were traced.
+    #[serde(default)]
+    pub processes: Vec<Share>,
     /// Estimates only, as all below.
     #[serde(default)]
     pub samples: Option<u64>,

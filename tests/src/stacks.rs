@@ -13,6 +13,9 @@ use crate::truth::Truth;
 /// The outermost machine code of a thread is the C library's, in at most so many frames: `start_thread` and `clone3`.
 const OUTERMOST: usize = 3;
 
+/// What the programs call a function of the interpreter that has no symbol.
+const NAMELESS: &str = "?";
+
 /// `--native`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Native {
@@ -141,7 +144,7 @@ impl Row {
     /// Checks what stands further in than the line that leaks.
     fn check_above(&self, inner: &[Frame]) -> Result<(), String> {
         match &self.above {
-            Some(above) if !inner.iter().any(|frame| is_named(frame, above)) => {
+            Some(above) if !inner.iter().any(|frame| is_called(frame, above)) => {
                 Err(format!("{above} is not among the innermost frames, which are [{}]", places(inner)))
             }
             None if !inner.is_empty() => Err(format!("the innermost frames are [{}]", places(inner))),
@@ -255,6 +258,11 @@ impl fmt::Display for Wanted {
         let (file, line) = (self.file.as_deref().unwrap_or("?"), self.line.unwrap_or(0));
         write!(to, "{} ({file}:{line}){}", self.function, if self.inlined { ", inlined" } else { "" })
     }
+}
+
+/// Whether a frame is of the interpreter's function of this name.
+fn is_called(frame: &Frame, above: &str) -> bool {
+    if above == NAMELESS { frame.function.starts_with('<') } else { is_named(frame, above) }
 }
 
 /// Whether a frame has this name; functions of C++ may be told with their arguments.

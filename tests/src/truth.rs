@@ -119,6 +119,13 @@ impl Leak {
         })
     }
 
+    /// Whether the line stands anywhere on a site's stack.
+    #[must_use]
+    pub fn is_passed_by(&self, site: &Site) -> bool {
+        let here = |file: Option<&str>, line| (file, line) == (Some(self.file.as_str()), Some(self.line));
+        site.stack.iter().any(|frame| frame.kind == "python" && here(frame.file.as_deref(), frame.line))
+    }
+
     /// The sites at this line. A line may have several: one per domain, one per way to it.
     #[must_use]
     pub fn sites<'a>(&self, report: &'a Report) -> Vec<&'a Site> {
@@ -212,11 +219,15 @@ pub fn size_class(asked: u64) -> u64 {
     if asked <= SMALL_BYTES { asked.max(1).next_multiple_of(CLASS_STEP) } else { asked }
 }
 
-/// Whether all live blocks of a site have this size, or, where sizes may be known as classes only, all have its class.
+/// Whether each live block of a site has this size, or, where sizes may be known as classes only, its class: when somebody replaces the allocators, the fast paths, which know the class, are
+/// left for functions that are told the size.
 fn has_size(site: &Site, asked: u64, inlined: bool) -> bool {
     let pymalloc = site.domain.as_deref().is_none_or(|domain| ["object", "mem"].contains(&domain));
-    let as_class = inlined && pymalloc && site.live_bytes == site.live_blocks * size_class(asked);
-    site.live_bytes == site.live_blocks * asked || as_class
+    let more_each = size_class(asked) - asked;
+    let more = site.live_bytes.checked_sub(site.live_blocks * asked);
+    let some_as_class =
+        |more: u64| more_each > 0 && more.is_multiple_of(more_each) && more <= site.live_blocks * more_each;
+    more.is_some_and(|more| more == 0 || (inlined && pymalloc && some_as_class(more)))
 }
 
 /// Asserts that what was seen is within 1 % of what is true.

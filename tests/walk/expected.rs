@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tracer_user::symbol::Frame;
+use tracer_user::target::layout::{self, Layout};
 
 /// A frame as CPython tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +29,10 @@ impl Told {
 /// What a program prints before it blocks.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Truth {
-    /// The blocked thread.
+    /// The blocked thread, as the kernel calls it.
     pub(crate) tid: u32,
+    /// The same, as `pthread_self` does.
+    pub(crate) ident: u64,
     /// Its frames, innermost first.
     pub(crate) frames: Vec<Told>,
 }
@@ -39,10 +42,13 @@ pub(crate) struct Truth {
 pub(crate) struct Expected {
     /// `3.11.7`.
     pub(crate) python: String,
+    /// It was built without the GIL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) free_threaded: bool,
     /// Address of `_PyRuntime`.
     pub(crate) runtime: u64,
-    /// The thread whose frames are meant.
-    pub(crate) tid: u32,
+    /// The thread whose frames are meant, as `pthread_self` calls it.
+    pub(crate) ident: u64,
     /// Whether there were more frames than a stack can hold.
     pub(crate) truncated: bool,
     /// Its frames, innermost first.
@@ -58,6 +64,16 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
+    /// Where its CPython keeps things.
+    pub(crate) fn layout(&self) -> &'static Layout {
+        let mut numbers = self.expected.python.split('.').map(str::parse);
+        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+            panic!("{}: {:?} is no version", self.name, self.expected.python)
+        };
+        let of = if self.expected.free_threaded { layout::of_free_threaded } else { layout::of };
+        of(major, minor).unwrap_or_else(|| panic!("{}: an unknown version", self.name))
+    }
+
     /// Writes both files.
     pub(crate) fn save(&self) {
         let path = |suffix: &str| folder().join(format!("{}.{suffix}", self.name));

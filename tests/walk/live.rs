@@ -1,7 +1,7 @@
 //! Walks of live processes that stand still in a place they have told; the source of the recordings.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tracer_common::limits::MAX_DEPTH;
 use tracer_common::walk::WalkEnd;
@@ -24,15 +24,23 @@ struct Blocked {
     truth: Truth,
 }
 
+/// Starts a program of `programs/` and waits until it has told its frames.
+pub(crate) fn start(interpreter: &Interpreter, name: &str) -> (Target, Truth) {
+    let path = program(name);
+    interpreter.show(path.parent().expect("it is in a folder"));
+    let mut command = interpreter.command();
+    for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("PYTHON")) {
+        command.env_remove(variable);
+    }
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONHASHSEED", "0").arg(path);
+    let mut target = Target::start(command, name);
+    let truth = serde_json::from_value(target.answer("its own frames")).expect("blocked.tell's JSON");
+    (target, truth)
+}
+
 impl Blocked {
     fn start(interpreter: &Interpreter, name: &str) -> Self {
-        let mut command = Command::new(&interpreter.path);
-        for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("PYTHON")) {
-            command.env_remove(variable);
-        }
-        command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONHASHSEED", "0").arg(program(name));
-        let mut target = Target::start(command, name);
-        let truth = serde_json::from_value(target.answer("its own frames")).expect("blocked.tell's JSON");
+        let (target, truth) = start(interpreter, name);
         let blocked = Self { target, truth };
         wait_until(&format!("{name} is blocked in read(0, …)"), SHORT, || blocked.is_blocked());
         blocked
@@ -51,18 +59,22 @@ impl Blocked {
         let python = Python::find(&process).expect("it is a CPython that is supported");
         let runtime = python.runtime().expect("a running CPython is somewhere");
         let recorder = Recorder::new(Memory::new(process.pid()));
-        let seen = look(&recorder, runtime, self.truth.tid, u32::MAX).expect("a blocked process can be read");
+        let layout = python.layout().expect("a supported version has a layout");
+        let seen = look(&recorder, layout, runtime, self.truth.ident, u32::MAX)
+            .expect("a blocked process can be read");
         assert_agrees(name, &self.truth, &seen);
         let expected = Expected {
             python: python.version.to_string(),
+            free_threaded: python.free_threaded,
             runtime,
-            tid: self.truth.tid,
+            ident: self.truth.ident,
             truncated: seen.end == WalkEnd::Truncated,
             frames: self.truth.frames[..seen.named.len()].to_vec(),
         };
         let memory = recorder.recorded().save();
         assert!(memory.len() < MOST, "the recording of {name} has {} bytes", memory.len());
-        let version = format!("{}.{}", python.version.major, python.version.minor);
+        let t = if python.free_threaded { "t" } else { "" };
+        let version = format!("{}.{}{t}", python.version.major, python.version.minor);
         Pair { name: format!("{version}-{name}"), memory, expected }
     }
 }
@@ -85,13 +97,15 @@ fn assert_agrees(name: &str, truth: &Truth, seen: &Seen) {
     }
 }
 
-/// Runs a program under every supported CPython; the first one's recording is kept if that was asked for.
+/// Runs a program under every CPython of this machine; the first recording of each minor version, with the GIL and without, is kept if that was asked for.
 fn every_python_agrees(name: &str) {
     let record = std::env::var_os("UNSHED_RECORD").is_some_and(|value| value == "1");
-    for (at, interpreter) in interpreters::supported().iter().enumerate() {
+    let mut recorded = BTreeSet::new();
+    for interpreter in interpreters::every() {
         let pair = Blocked::start(interpreter, name).check(name);
         assert_eq!(pair.expected.python, interpreter.version);
-        if record && at == 0 {
+        let kind = (interpreter.minor(), pair.expected.free_threaded);
+        if record && recorded.insert(kind) {
             pair.save();
             eprintln!("recorded {}: {} bytes", pair.name, pair.memory.len());
         }

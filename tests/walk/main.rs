@@ -5,6 +5,7 @@
 //! `cargo test --package unshed-tests --test walk`; `UNSHED_RECORD=1` in front makes the recordings of `tests/memory/` anew. Each is
 //! a pair: `NAME.mem`, the bytes (`tracer_user::target::recorded`), and `NAME.json`, where the walk begins and what it must find.
 
+mod current;
 mod expected;
 mod faults;
 mod live;

@@ -3,7 +3,6 @@
 use tracer_common::frame::PyFrame;
 use tracer_common::walk::WalkEnd;
 use tracer_user::symbol::code::CodeNames;
-use tracer_user::target::layout::v3_11::LAYOUT;
 use tracer_user::target::recorded::Recorded;
 
 use crate::expected::{Pair, all};
@@ -12,7 +11,7 @@ use crate::recorder::{Recorder, regions_of};
 
 /// Walks a recording.
 pub(crate) fn replay(pair: &Pair, memory: &Recorded, max_depth: u32) -> Seen {
-    look(memory, pair.expected.runtime, pair.expected.tid, max_depth)
+    look(memory, pair.layout(), pair.expected.runtime, pair.expected.ident, max_depth)
         .unwrap_or_else(|_| panic!("{}: the thread is not in the recording", pair.name))
 }
 
@@ -50,7 +49,8 @@ fn a_walk_may_be_cut_anywhere() {
 fn a_recording_holds_no_byte_that_nobody_reads() {
     for pair in all() {
         let recorder = Recorder::new(memory_of(&pair));
-        look(&recorder, pair.expected.runtime, pair.expected.tid, u32::MAX).expect("the thread is there");
+        look(&recorder, pair.layout(), pair.expected.runtime, pair.expected.ident, u32::MAX)
+            .expect("the thread is there");
         assert_eq!(regions_of(&recorder.recorded().save()), regions_of(&pair.memory), "{}", pair.name);
     }
 }
@@ -59,7 +59,7 @@ fn a_recording_holds_no_byte_that_nobody_reads() {
 fn a_thread_that_runs_no_python_has_no_frames() {
     for pair in all() {
         // The list of threads is only recorded up to the thread that was looked for.
-        let stranger = look(&memory_of(&pair), pair.expected.runtime, u32::MAX, u32::MAX);
+        let stranger = look(&memory_of(&pair), pair.layout(), pair.expected.runtime, u64::MAX, u32::MAX);
         assert!(!stranger.is_ok_and(|seen| !seen.frames.is_empty()), "{}", pair.name);
     }
 }
@@ -69,7 +69,7 @@ fn a_new_tenant_of_an_address_lends_it_no_name() {
     for pair in all() {
         let memory = memory_of(&pair);
         let seen = replay(&pair, &memory, u32::MAX);
-        let mut names = CodeNames::new(memory, &LAYOUT);
+        let mut names = CodeNames::new(memory, pair.layout());
         for frame in &seen.frames {
             let dead = PyFrame { fingerprint: frame.fingerprint ^ 1, ..*frame };
             assert!(names.name(&dead).gone, "{}: {dead:?} has a name", pair.name);

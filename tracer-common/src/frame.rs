@@ -11,17 +11,19 @@ pub struct PyFrame {
     pub fingerprint: u64,
     /// Bytes from the start of the bytecode to the current instruction; −2 before the first one.
     pub instr_bytes: i32,
-    /// [`PyFrame::ENTRY`] or 0.
+    /// A sum of [`PyFrame::ENTRY`], [`PyFrame::FAULTED`] and [`PyFrame::SHIM`].
     pub flags: u32,
 }
 
 const _: () = assert!(size_of::<PyFrame>() == 24);
 
 impl PyFrame {
-    /// The frame is the first Python frame of its C evaluator frame.
+    /// The frame is the outermost Python frame of its C evaluator frame.
     pub const ENTRY: u32 = 1;
     /// The code object could not be read when the stack was walked (its page was not resident).
     pub const FAULTED: u32 = 2;
+    /// No Python frame, but a call of the evaluator that has none at this moment: the one that it had has ended, and is being cleared (from 3.12 on).
+    pub const SHIM: u32 = 4;
 }
 
 /// The multiplier of [`mix`]: 2^64 divided by the golden ratio, odd.

@@ -87,7 +87,8 @@ impl HitKind {
     pub const ROWS: u32 = 6;
 }
 
-/// A general purpose register of x86-64, numbered as the instruction encoding numbers them.
+/// A general purpose register. Those of x86-64 have the numbers of the instruction encoding; those of aarch64 have theirs behind [`Register::FIRST_OF_AARCH64`], so that
+/// a probe point for one processor means nothing on the other.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the registers' own")]
@@ -108,10 +109,45 @@ pub enum Register {
     R13 = 13,
     R14 = 14,
     R15 = 15,
+    X0 = 32,
+    X1 = 33,
+    X2 = 34,
+    X3 = 35,
+    X4 = 36,
+    X5 = 37,
+    X6 = 38,
+    X7 = 39,
+    X8 = 40,
+    X9 = 41,
+    X10 = 42,
+    X11 = 43,
+    X12 = 44,
+    X13 = 45,
+    X14 = 46,
+    X15 = 47,
+    X16 = 48,
+    X17 = 49,
+    X18 = 50,
+    X19 = 51,
+    X20 = 52,
+    X21 = 53,
+    X22 = 54,
+    X23 = 55,
+    X24 = 56,
+    X25 = 57,
+    X26 = 58,
+    X27 = 59,
+    X28 = 60,
+    X29 = 61,
+    X30 = 62,
+    Sp = 63,
 }
 
 impl Register {
-    /// All registers in the order of their numbers.
+    /// The number of `x0`.
+    pub const FIRST_OF_AARCH64: u8 = 32;
+
+    /// All registers of x86-64 in the order of their numbers.
     pub const ALL: [Self; 16] = [
         Self::Rax,
         Self::Rcx,
@@ -130,6 +166,49 @@ impl Register {
         Self::R14,
         Self::R15,
     ];
+
+    /// All registers of aarch64 in the order of their numbers: `x0` to `x30`, and the stack pointer.
+    pub const AARCH64: [Self; 32] = [
+        Self::X0,
+        Self::X1,
+        Self::X2,
+        Self::X3,
+        Self::X4,
+        Self::X5,
+        Self::X6,
+        Self::X7,
+        Self::X8,
+        Self::X9,
+        Self::X10,
+        Self::X11,
+        Self::X12,
+        Self::X13,
+        Self::X14,
+        Self::X15,
+        Self::X16,
+        Self::X17,
+        Self::X18,
+        Self::X19,
+        Self::X20,
+        Self::X21,
+        Self::X22,
+        Self::X23,
+        Self::X24,
+        Self::X25,
+        Self::X26,
+        Self::X27,
+        Self::X28,
+        Self::X29,
+        Self::X30,
+        Self::Sp,
+    ];
+
+    /// The register with a number.
+    #[must_use]
+    pub fn numbered(number: usize) -> Option<Self> {
+        let first = usize::from(Self::FIRST_OF_AARCH64);
+        Self::ALL.get(number).or_else(|| Self::AARCH64.get(number.checked_sub(first)?)).copied()
+    }
 }
 
 /// Where a block's address is at a hit of pymalloc's fast path.
@@ -193,9 +272,8 @@ pub struct Hook {
     pub caller_words: i32,
     /// Bytes of each block, for [`SizeFrom::Constant`]. For [`Role::Realloc`], 1: only blocks that are known are followed.
     pub size_bytes: u32,
-    /// Signed distance in bytes from the probed instruction to the word that points at the current thread state, both in the same file; 0:
-    /// not known.
-    pub tstate_delta: i32,
+    /// Signed distance in bytes from the probed instruction to `_PyRuntime`, both in the same file; 0: not known.
+    pub runtime_delta: i32,
 }
 
 const _: () = assert!(size_of::<Hook>() == 24);
@@ -216,7 +294,7 @@ impl Hook {
             entry_words: 0,
             caller_words: 0,
             size_bytes: 0,
-            tstate_delta: 0,
+            runtime_delta: 0,
         }
     }
 
@@ -273,6 +351,11 @@ mod tests {
         for (number, register) in Register::ALL.into_iter().enumerate() {
             assert_eq!(register as usize, number);
         }
+        for (number, register) in Register::AARCH64.into_iter().enumerate() {
+            assert_eq!(register as usize, number + usize::from(Register::FIRST_OF_AARCH64));
+        }
+        let known = (0..=255).filter_map(Register::numbered);
+        assert!(known.eq(Register::ALL.into_iter().chain(Register::AARCH64)));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod limits;
 pub mod config;
+pub mod current;
 pub mod layout;
 pub mod hook;
 pub mod domain;
@@ -22,6 +23,7 @@ pub mod block;
 pub mod site;
 pub mod event;
 pub mod sample;
+pub mod kin;
 pub mod loss;
 
 /// Declares that types may be copied between kernel and user space byte by byte.
@@ -40,6 +42,7 @@ macro_rules! pod {
 pod!(
     config::TraceConfig,
     config::ProcessState,
+    kin::KinConfig,
     sample::Gate,
     block::Block,
     site::SiteTotals,

@@ -22,6 +22,9 @@ pub const DEFAULT_SITES: u32 = 131_072;
 /// Threads that may be inside an allocator call at the same moment or have been: one entry each, released at thread exit.
 pub const MAX_THREADS: u32 = 16_384;
 
+/// Processes of a family whose forks are told: the target, its children and theirs, as long as they live.
+pub const MAX_FAMILY: u32 = 4096;
+
 /// Distinct (site, value) pairs that `--ints` remembers.
 pub const MAX_INT_VALUES: u32 = 65_536;
 
@@ -74,8 +77,8 @@ pub const LIFETIME_BUCKETS: usize = 64;
 const _: () = assert!(DEFAULT_DEPTH as usize <= MAX_DEPTH);
 const _: () = assert!(DEFAULT_BLOCKS <= MAX_BLOCKS);
 const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(65_536));
-// One call to begin the walk along C frames and one to end it; those of the Python frames; and some more for frames inside the allocator, which are not recorded.
-const _: () = assert!(2 + MAX_DEPTH / NATIVE_TURNS + MAX_DEPTH / PYTHON_TURNS + 4 <= 33);
+// One call to begin the walk along C frames and one to end it; those of the Python frames, each of which may have a shim behind it; and some more for frames inside the allocator, which are not recorded.
+const _: () = assert!(2 + MAX_DEPTH / NATIVE_TURNS + (2 * MAX_DEPTH + 1).div_ceil(PYTHON_TURNS) + 4 <= 33);
 const _: () = assert!(MAX_DEPTH.is_power_of_two());
 const _: () = assert!(MAX_MODULES.is_power_of_two() && CHUNK_ROWS.is_power_of_two());
 const _: () = assert!(WINDOW.is_power_of_two() && CODE_CHUNK.is_multiple_of(8));

@@ -1,13 +1,15 @@
 //! The walk from the current thread state to the Python frames, generic over how memory is read: the kernel runs it on a hit,
 //! the tests run the very same code against a live process and against recorded memory.
 //!
-//! For CPython 3.11 (`Include/internal/pycore_frame.h`, `Include/cpython/pystate.h`): tstate → `cframe` → `current_frame`, then along `previous`.
-//! Calls from Python to Python share one C frame, so this chain, and not the C stack, is the Python stack.
+//! From the thread state to its innermost frame, then along `previous` (up to 3.10 `f_back`); what differs between versions is told by [`PyLayout`]
+//! (`Include/internal/pycore_frame.h`, `Include/cpython/pystate.h`; up to 3.10 `Include/cpython/frameobject.h`).
+//! From 3.11 on, calls from Python to Python share one C frame, so this chain, and not the C stack, is the Python stack.
 
 mod turns;
 
+use crate::current::{Current, Way};
 use crate::frame::{PyFrame, fingerprint, with_text};
-use crate::layout::PyLayout;
+use crate::layout::{Entry, PyLayout};
 use crate::limits::{CODE_CHUNK, MAX_DEPTH, TEXT_CHUNK, WINDOW};
 use crate::window::{Want, Window};
 
@@ -119,11 +121,21 @@ impl WalkEnd {
     }
 }
 
+/// The thread that asks for its innermost frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// Address of `_PyRuntime`; 0 if unknown.
+    pub runtime: u64,
+    /// Its thread pointer, which is what `pthread_self` says (glibc, nptl/pthread_self.c; musl, src/thread/pthread_self.c); 0 if unknown.
+    pub thread_pointer: u64,
+    /// It is doing what only the GIL's holder does.
+    pub holds_gil: bool,
+}
+
 /// The innermost frame of the thread that runs now, or 0 if no thread state is that thread's.
 ///
-/// `tstate_slot` is the address of `_PyRuntime.gilstate.tstate_current`, which names the holder of the GIL; a thread without
-/// the GIL would read a stranger's stack there, so the thread state's `native_thread_id` must be what `tid` says, the caller's id in its own PID namespace. `known` is a
-/// thread state that was this thread's before, or 0; it becomes the one that was found. To a thread that holds the GIL it spares the question. A thread that has
+/// `current` names a thread state. Up to 3.11 that is the GIL holder's: a thread without the GIL would read a stranger's stack there, so the thread state's `thread_id` must
+/// be its own. `known` is a thread state that was this thread's before, or 0; it becomes the one that was found. A thread that has
 /// released the GIL (numpy allocates so, and so does all code that reads files) still has it, with the frames that called the C code: they do not move until it is back.
 ///
 /// # Errors
@@ -132,31 +144,30 @@ impl WalkEnd {
 pub fn innermost<M: UserMemory>(
     memory: &M,
     layout: &PyLayout,
-    tstate_slot: u64,
-    tid: impl FnOnce() -> u32,
-    holds_gil: bool,
+    current: &Current,
+    asking: Asking,
     known: &mut u64,
 ) -> Result<u64, Fault> {
-    if tstate_slot == 0 {
-        return Ok(0);
-    }
-    let mut tstate = memory.word(tstate_slot)?;
-    if tstate == 0 || tstate != *known || !holds_gil {
-        let tid = tid() as u64;
-        let thread_id = layout.tstate_native_thread_id as u64;
-        if tstate == 0 || memory.word(tstate.wrapping_add(thread_id))? != tid {
+    let mut tstate = current.named(memory, asking.runtime, asking.thread_pointer)?;
+    // To a thread that holds the GIL, its holder is itself, even if another thread has made its thread state (PyThreadState_New, before 3.12).
+    let is_own = tstate != 0 && asking.holds_gil && (current.way == Way::Holder as u32 || tstate == *known);
+    if !is_own {
+        let thread_id = layout.tstate_thread_id as u64;
+        if tstate == 0 || memory.word(tstate.wrapping_add(thread_id))? != asking.thread_pointer {
             tstate = *known;
-            if tstate == 0 || memory.word(tstate.wrapping_add(thread_id)).unwrap_or(0) != tid {
+            if tstate == 0
+                || memory.word(tstate.wrapping_add(thread_id)).unwrap_or(0) != asking.thread_pointer
+            {
                 return Ok(0);
             }
         }
-        *known = tstate;
     }
-    let cframe = memory.word(tstate.wrapping_add(layout.tstate_cframe as u64))?;
-    if cframe == 0 {
-        return Ok(0);
+    *known = tstate;
+    let frame = memory.word(tstate.wrapping_add(layout.tstate_frame as u64))?;
+    if frame == 0 || layout.cframe_current_frame == PyLayout::NONE {
+        return Ok(frame);
     }
-    memory.word(cframe.wrapping_add(layout.cframe_current_frame as u64))
+    memory.word(frame.wrapping_add(layout.cframe_current_frame as u64))
 }
 
 /// Makes the frame at `address` lie in the window, and gives its place there in words.
@@ -206,7 +217,54 @@ pub fn identity<M: UserMemory>(
     Ok(print)
 }
 
-/// One step: takes the frame at `place` of the window into `out`, and returns the caller's frame (0 at the end). `trusted`: the fingerprint that `out`
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FrameIs {
+    /// Python code that other Python code called.
+    Inner,
+    /// Python code that C code called.
+    Entry,
+    /// No Python code: it says that C code called the frame inside it.
+    Shim,
+    /// No Python code, and nothing said.
+    Base,
+}
+
+/// What the frame at `place` of the window is.
+#[inline(always)]
+fn kind_of(layout: &PyLayout, place: usize, window: &Window) -> FrameIs {
+    let entry = window.word(place, layout.frame_entry_word) >> (layout.frame_entry_shift & 63);
+    if layout.entry == Entry::Each as u32 || (layout.entry == Entry::Flag as u32 && entry & 1 == 1) {
+        FrameIs::Entry
+    } else if layout.entry == Entry::Flag as u32 || entry & 0xff < Entry::SHIM_OWNER {
+        FrameIs::Inner
+    } else if layout.entry == Entry::ShimAndBase as u32 && window.word(place, layout.frame_previous) == 0 {
+        FrameIs::Base
+    } else {
+        FrameIs::Shim
+    }
+}
+
+/// Bytes from the start of the bytecode of `code` to the instruction of the frame at `place`.
+#[inline(always)]
+fn position<M: UserMemory>(memory: &M, layout: &PyLayout, place: usize, code: u64, window: &Window) -> i32 {
+    let instr = window.word(place, layout.frame_instr);
+    if layout.instr_bytes != 0 {
+        return (instr as i32).wrapping_mul(layout.instr_bytes as i32);
+    }
+    let mut begin = code.wrapping_add(layout.code_bytecode as u64);
+    if layout.code_tlbc != PyLayout::NONE {
+        // Number 0 is the code object's own (3.14, Include/cpython/code.h, `_PyCodeArray`: a size, then pointers).
+        let number = window.word(place, layout.frame_tlbc) as u32;
+        if number != 0 {
+            let array = memory.word(code.wrapping_add(layout.code_tlbc as u64)).unwrap_or(0);
+            begin = memory.word(array.wrapping_add(8 + 8 * number as u64)).unwrap_or(begin);
+        }
+    }
+    instr.wrapping_sub(begin) as i32
+}
+
+/// One step: takes the frame at `place` of the window into `out`. `trusted`: the fingerprint that `out`
 /// has of the same code object is still right.
 ///
 /// A code object that cannot be read still gives a frame, marked [`PyFrame::FAULTED`]: its address is known, and user space can read it later.
@@ -218,13 +276,11 @@ fn step<M: UserMemory>(
     trusted: bool,
     scratch: &mut Scratch,
     out: &mut PyFrame,
-) -> u64 {
-    let code = scratch.window.word(place, layout.frame_code);
-    let instr = scratch.window.word(place, layout.frame_instr);
-    let entry = scratch.window.word(place, layout.frame_entry_word) >> (layout.frame_entry_shift & 63);
-    let known = trusted && out.code == code && out.flags & PyFrame::FAULTED == 0;
-    out.instr_bytes = instr.wrapping_sub(code.wrapping_add(layout.code_bytecode as u64)) as i32;
-    out.flags = (entry & 1) as u32 * PyFrame::ENTRY;
+) {
+    let code = scratch.window.word(place, layout.frame_code) & !(layout.code_tags as u64);
+    let known = trusted && out.code == code && out.flags & (PyFrame::FAULTED | PyFrame::SHIM) == 0;
+    out.instr_bytes = position(memory, layout, place, code, &scratch.window);
+    out.flags = 0;
     if !known {
         out.code = code;
         out.fingerprint = 0;
@@ -235,7 +291,6 @@ fn step<M: UserMemory>(
             out.flags |= PyFrame::FAULTED;
         }
     }
-    scratch.window.word(place, layout.frame_previous)
 }
 
 #[cfg(test)]

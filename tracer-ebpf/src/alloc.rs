@@ -69,6 +69,12 @@ pub fn born(
     address: u64,
 ) {
     thread.int_site = site;
+    if config.work & work::BIRTHS != 0
+        && thread.birth.what == What::BLOCK
+        && thread.domain == Domain::Object as u8
+    {
+        object::allocated(thread, address, thread.size_bytes);
+    }
     thread.block =
         Block { site, birth_ns: now_ns(), size_and_domain: Block::pack(thread.size_bytes, thread.domain) };
     if thread.block.pool_class_bytes().is_some() {
@@ -129,10 +135,17 @@ fn reborn(thread: &mut Thread, address: u64, cause: i32) -> bool {
         lose(if cause == E2BIG { Loss::BlockMapFull } else { Loss::BlockMapMemory });
         return false;
     }
-    // Parts of mappings come and go unseen.
-    if thread.domain != Domain::Map as u8 {
+    let reused = thread.birth.what == What::REUSED;
+    // Parts of mappings come and go unseen; an object out of a freelist is in the block of another.
+    if thread.domain != Domain::Map as u8 && !reused {
         lose(Loss::AddressReborn);
     }
-    free::take(address, |old| free::account(old));
+    free::take(address, |old| {
+        free::account(old);
+        if reused {
+            // The block is as large as it was asked for.
+            thread.block.size_and_domain = old.size_and_domain;
+        }
+    });
     BLOCKS.insert(address, &thread.block, 0).is_ok()
 }

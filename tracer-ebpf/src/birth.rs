@@ -109,7 +109,7 @@ pub fn books<C: EbpfContext>(ctx: &C) {
         alloc::born(thread, config, site, birth.address);
     }
     if birth.what == What::INT {
-        ints::count(thread, site.0);
+        ints::count(thread, config, site.0);
     }
     settle(thread);
 }
@@ -117,5 +117,6 @@ pub fn books<C: EbpfContext>(ctx: &C) {
 /// Charges the window with the thread's hit, which ends here.
 #[inline(always)]
 pub fn settle(thread: &Thread) {
-    gate::settle(Pass { window: thread.window, started_ns: thread.started_ns, is_late: false, thin: 0 });
+    let pass = Pass { window: thread.window, started_ns: thread.started_ns, is_late: false, thin: 0 };
+    gate::settle(pass, bpf_get_current_pid_tgid() as u32);
 }

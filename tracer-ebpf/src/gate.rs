@@ -51,7 +51,7 @@ impl Pass {
 
 /// Lets a hit through, if the gate is open; the first hit that finds the window used up ends it.
 #[inline(always)]
-pub fn enter() -> Option<Pass> {
+pub fn enter(tid: u32) -> Option<Pass> {
     let gate = GATE.get_ptr_mut(0)?;
     // SAFETY: the pointer came from the map; the field is one aligned word, which may change under us.
     let open = unsafe { (&raw const (*gate).open).read_volatile() };
@@ -76,6 +76,10 @@ pub fn enter() -> Option<Pass> {
     if seen.early_cost_ns == 0 && seen.own_ns(elapsed_ns) >= seen.early_ns {
         // SAFETY: one aligned word of a map value; two hits that pass the mark at once write nearly the same.
         unsafe { (&raw mut (*gate).early_cost_ns).write_volatile(seen.cost_ns.max(1)) };
+    }
+    if let Some(between_ns) = seen.since_mark(elapsed_ns, tid) {
+        // SAFETY: one aligned word of a map value; of two threads that learn at once, one has not.
+        unsafe { (&raw mut (*gate).trap_ns).write_volatile(seen.trap_after(between_ns)) };
     }
     // SAFETY: taking the address of a field of a map value.
     add(unsafe { &raw mut (*gate).hits }, 1);
@@ -104,17 +108,22 @@ pub fn is_passed_over(pass: Pass) -> bool {
 
 /// Charges the window with a hit that ends here. A hit that outlived its window is nobody's.
 #[inline(always)]
-pub fn settle(pass: Pass) {
+pub fn settle(pass: Pass, tid: u32) {
     if pass.window == 0 {
         return;
     }
     let Some(gate) = GATE.get_ptr_mut(0) else { return };
     // SAFETY: the pointer came from the map; the fields are aligned words.
-    let (window, trap_ns) = unsafe { ((&raw const (*gate).window).read_volatile(), (*gate).trap_ns) };
+    let (window, seen) = unsafe { ((&raw const (*gate).window).read_volatile(), &*gate) };
     if window == pass.window {
+        let ended_ns = now_ns();
+        // SAFETY: one aligned word of a map value; of two threads that write at once, the other's is lost.
+        unsafe {
+            (&raw mut (*gate).marked).write_volatile(Gate::mark(ended_ns.wrapping_sub(seen.opened_ns), tid));
+        }
         // A hit that took longer was interrupted: the thread waited for its processor, which is no work of ours.
-        let took_ns = now_ns().wrapping_sub(pass.started_ns);
-        let cost_ns = trap_ns.wrapping_add(if took_ns < LONGEST_NS { took_ns } else { LONGEST_NS });
+        let took_ns = ended_ns.wrapping_sub(pass.started_ns);
+        let cost_ns = seen.trap_ns.wrapping_add(if took_ns < LONGEST_NS { took_ns } else { LONGEST_NS });
         // SAFETY: taking the address of a field of a map value.
         let sum =
             unsafe { if pass.is_late { &raw mut (*gate).tail_cost_ns } else { &raw mut (*gate).cost_ns } };

@@ -1,10 +1,7 @@
 //! What every hit passes first: is counting on, is it the target's, what does its probe point say. Then it goes to its room; a hit at which a
 //! block is born goes on to the next program.
 
-use core::arch::asm;
-
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use tracer_common::config::TraceConfig;
 use tracer_common::domain::Domain;
@@ -17,27 +14,9 @@ use crate::gate::{self, Pass};
 use crate::inflight::Thread;
 use crate::loss::add;
 use crate::maps::{CONFIG, HITS, HOOKS, PROCESS};
+use crate::registers::Context;
 use crate::user_memory::HitMemory;
 use crate::{alloc, fast, free, inflight, ints, object, process, resize, slow_call};
-
-/// Reads one field of the context, in assembly: LLVM merges reads of different fields, volatile or not, into one read at a computed
-/// offset, which the verifier refuses ("dereference of modified ctx ptr").
-macro_rules! read_field {
-    ($regs:expr, $field:ident) => {{
-        let value: u64;
-        // SAFETY: `regs` is the context that the kernel passed, and the offset is that of a field in it.
-        unsafe {
-            asm!(
-                "{value} = *(u64 *)({regs} + {offset})",
-                value = out(reg) value,
-                regs = in(reg) $regs,
-                offset = const core::mem::offset_of!(pt_regs, $field),
-                options(pure, readonly, nostack),
-            );
-        }
-        value
-    }};
-}
 
 /// One hit that counts.
 #[derive(Clone, Copy)]
@@ -54,6 +33,8 @@ pub struct Hit<'m> {
     pub stack: u64,
     /// The probed instruction.
     pub ip: u64,
+    /// Where the function returns to, on processors that keep that in a register while it begins.
+    pub link: Option<u64>,
     /// Who asked, for [`CallerFrom::Table`].
     pub asker: Caller,
     /// The window that it is in.
@@ -68,23 +49,24 @@ pub fn hit<C: EbpfContext>(ctx: &C) {
     let Some(hit) = accept(ctx, unsafe { &*config }) else { return };
     admitted(ctx, config, hit);
     // A program that was called goes on in the place of this one: only what ends here comes back.
-    gate::settle(hit.pass);
+    gate::settle(hit.pass, hit.tid);
 }
 
 /// A hit that counts.
 #[inline(always)]
 fn admitted<C: EbpfContext>(ctx: &C, config: *mut TraceConfig, mut hit: Hit<'_>) {
     let Some(role) = hit.hook.role() else { return };
-    let regs = ctx.as_ptr().cast::<pt_regs>().cast_const();
-    hit.stack = read_field!(regs, rsp);
-    hit.ip = read_field!(regs, rip);
+    let regs = Context::of(ctx);
+    hit.stack = regs.stack();
+    hit.ip = regs.ip();
+    hit.link = regs.link();
     hit.sp = hit.stack.wrapping_add((i64::from(hit.hook.entry_words) * 8) as u64);
-    learn_slot(hit.ip, hit.hook.tstate_delta);
+    learn_runtime(hit.ip, hit.hook.runtime_delta);
     if hit.hook.caller_from == CallerFrom::Table as u8 && !slow_call::is_known(&mut hit) {
         return;
     }
-    let a = register(regs, hit.hook.a);
-    let b = register(regs, hit.hook.b);
+    let a = regs.register(hit.hook.a);
+    let b = regs.register(hit.hook.b);
     // SAFETY: the caller got the pointer from the map; the loader does not write while probes are attached, but for `armed`.
     let settings = unsafe { &*config };
     let thread = match role {
@@ -93,7 +75,7 @@ fn admitted<C: EbpfContext>(ctx: &C, config: *mut TraceConfig, mut hit: Hit<'_>)
             None => return,
         },
         Role::FastFree => return fast::free(&hit, settings, a),
-        Role::NewPool => return fast::new_pool(&hit, |number| register(regs, number)),
+        Role::NewPool => return fast::new_pool(&hit, |number| regs.register(number)),
         Role::Malloc | Role::Calloc | Role::AlignedAlloc | Role::PosixMemalign => {
             let (size_bytes, old) = match role {
                 // A product that wraps is refused by every calloc: its size is never used.
@@ -130,7 +112,7 @@ fn admitted<C: EbpfContext>(ctx: &C, config: *mut TraceConfig, mut hit: Hit<'_>)
         ctx,
         thread,
         settings,
-        Registers { ip: hit.ip, sp: hit.stack, rbp: read_field!(regs, rbp), returned: hit.hook.returns == 1 },
+        Registers { ip: hit.ip, sp: hit.stack, rbp: regs.frame(), returned: hit.hook.returns == 1 },
     );
 }
 
@@ -144,7 +126,7 @@ fn returned(hit: &Hit<'_>, role: Role, config: &TraceConfig, result: u64) -> Opt
     if role == Role::IntReturn {
         let site = ints::end(thread, hit)?;
         if site != 0 {
-            ints::count(thread, site);
+            ints::count(thread, config, site);
             return None;
         }
         thread.birth =
@@ -171,7 +153,7 @@ fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig) -> Option<Hit<'static>>
     let hook = HOOKS.get(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) } as u32)?;
     // That the interpreter ends is of interest at any time.
     let pass = if gate::logs(config) && hook.role != Role::Finalize as u8 {
-        let Some(pass) = gate::enter() else {
+        let Some(pass) = gate::enter(tid) else {
             count(HitKind::Shut);
             return None;
         };
@@ -195,6 +177,7 @@ fn accept<C: EbpfContext>(ctx: &C, config: &TraceConfig) -> Option<Hit<'static>>
         sp: 0,
         stack: 0,
         ip: 0,
+        link: None,
         asker: Caller { address: 0, slot: 0 },
         pass,
     })
@@ -225,45 +208,27 @@ pub fn caller(hit: &Hit<'_>) -> Caller {
         return Caller { address: hit.ip.wrapping_add(1), slot: 0 };
     }
     let words = i64::from(hit.hook.caller_words);
+    if let Some(link) = hit.link
+        && words == 0
+    {
+        return Caller { address: link, slot: 0 };
+    }
     let slot = hit.stack.wrapping_add((words * 8) as u64);
     Caller { address: HitMemory.word(slot).unwrap_or(0), slot }
 }
 
-/// For a process that had not mapped its interpreter when the trace began: the thread state's slot lies in the same file as
+/// For a process that had not mapped its interpreter when the trace began: the runtime lies in the same file as
 /// the probed instruction, at a distance that the probe point knows.
 #[inline(always)]
-fn learn_slot(instruction: u64, delta: i32) {
+fn learn_runtime(instruction: u64, delta: i32) {
     if delta != 0
         && let Some(process) = PROCESS.get_ptr_mut(0)
     {
         // SAFETY: the pointer came from the map; every hit writes the same value.
         unsafe {
-            if (*process).tstate_slot == 0 {
-                (*process).tstate_slot = instruction.wrapping_add(delta as i64 as u64);
+            if (*process).runtime == 0 {
+                (*process).runtime = instruction.wrapping_add(delta as i64 as u64);
             }
         }
-    }
-}
-
-/// A register of the probed thread, by its number.
-#[inline(always)]
-fn register(regs: *const pt_regs, number: u8) -> u64 {
-    match number {
-        0 => read_field!(regs, rax),
-        1 => read_field!(regs, rcx),
-        2 => read_field!(regs, rdx),
-        3 => read_field!(regs, rbx),
-        4 => read_field!(regs, rsp),
-        5 => read_field!(regs, rbp),
-        6 => read_field!(regs, rsi),
-        7 => read_field!(regs, rdi),
-        8 => read_field!(regs, r8),
-        9 => read_field!(regs, r9),
-        10 => read_field!(regs, r10),
-        11 => read_field!(regs, r11),
-        12 => read_field!(regs, r12),
-        13 => read_field!(regs, r13),
-        14 => read_field!(regs, r14),
-        _ => read_field!(regs, r15),
     }
 }

@@ -81,6 +81,10 @@ const _: () = assert!(
             + size_of::<StackRecord>()
 );
 
+/// Where a function returns to whose return is probed: in the highest page of user space, or above that of four-level page tables (kernel/events/uprobes.c, `xol_add_vma`). No code of the
+/// target lies there.
+const RETURN_PROBES: u64 = 0x7fff_ffff_e000;
+
 /// The entry of the hit's thread, made if need be. What it holds of another window is forgotten: while the gate was shut, calls have come and gone unseen.
 #[inline(always)]
 pub fn thread(hit: &Hit<'_>) -> Option<&'static mut Thread> {
@@ -160,11 +164,16 @@ pub fn claim(thread: &mut Thread, hit: &Hit<'_>) -> bool {
     if nested(thread, hit) {
         return false;
     }
+    let caller = if hit.asker.address != 0 { hit.asker } else { caller(hit) };
+    // `PyMem_Realloc` ends in a jump to whatever function the table of allocators names: the call in flight goes on there.
+    if thread.sp == hit.sp && caller.address >= RETURN_PROBES {
+        return false;
+    }
     if thread.sp != 0 {
         give_up(thread);
     }
     thread.sp = hit.sp;
-    thread.caller = if hit.asker.address != 0 { hit.asker } else { caller(hit) };
+    thread.caller = caller;
     thread.role = hit.hook.role;
     thread.domain = hit.domain as u8;
     thread.rank = hit.domain.rank();

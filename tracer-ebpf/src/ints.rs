@@ -1,5 +1,6 @@
 //! `--ints`: what `PyLong_FromLong` makes. A cached small int allocates nothing, so no allocation probe can see that a reference to it leaks.
 
+use tracer_common::config::TraceConfig;
 use tracer_common::loss::Loss;
 use tracer_common::site::{IntTotals, IntValueKey};
 
@@ -8,8 +9,8 @@ use crate::inflight::{self, Thread};
 use crate::loss::{add, lose};
 use crate::maps::{INT_VALUES, INTS};
 
-/// The ints that CPython makes once and shares: −5 … 256 (`_PY_NSMALLNEGINTS`, `_PY_NSMALLPOSINTS`; Include/internal/pycore_global_objects.h, 3.11).
-const SMALL: core::ops::RangeInclusive<i64> = -5..=256;
+/// The least of the ints that CPython makes once and shares (`_PY_NSMALLNEGINTS`; Include/internal/pycore_global_objects.h, 3.11).
+const LEAST_SMALL: i64 = -5;
 
 /// The entry of `PyLong_FromLong(value)`.
 #[inline(always)]
@@ -33,9 +34,9 @@ pub fn end(thread: &mut Thread, hit: &Hit<'_>) -> Option<u64> {
 
 /// Counts the call.
 #[inline(always)]
-pub fn count(thread: &Thread, site: u64) {
+pub fn count(thread: &Thread, config: &TraceConfig, site: u64) {
     let value = thread.int_value;
-    let small = u64::from(SMALL.contains(&value));
+    let small = u64::from(value >= LEAST_SMALL && value < i64::from(config.small_ints));
     if let Some(totals) = INTS.get_ptr_mut(site) {
         // SAFETY: elements of this map are never removed; the fields are added to atomically.
         unsafe {

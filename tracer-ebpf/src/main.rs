@@ -9,6 +9,7 @@
 
 mod maps;
 mod hit;
+mod registers;
 mod gate;
 mod fast;
 mod slow_call;
@@ -24,6 +25,7 @@ mod native;
 mod stack;
 mod user_memory;
 mod process;
+mod kin;
 mod loss;
 mod count;
 
@@ -78,6 +80,27 @@ pub fn on_thread_exit(_ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn on_exec(_ctx: RawTracePointContext) -> i32 {
     process::execs();
+    0
+}
+
+/// A process of any family makes another one, or a thread.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn on_kin_fork(ctx: RawTracePointContext) -> i32 {
+    kin::forks(&ctx);
+    0
+}
+
+/// A process of any family replaces its image.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn on_kin_exec(_ctx: RawTracePointContext) -> i32 {
+    kin::execs();
+    0
+}
+
+/// A thread of any family ends.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn on_kin_exit(_ctx: RawTracePointContext) -> i32 {
+    kin::exits();
     0
 }
 

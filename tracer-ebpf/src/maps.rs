@@ -6,9 +6,10 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
 use tracer_common::block::Block;
 use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::hook::{HitKind, Hook, SlowCall, SlowCallKey};
+use tracer_common::kin::KinConfig;
 use tracer_common::limits::{
-    CHUNK_ROWS, DEFAULT_BLOCKS, DEFAULT_SITES, MAX_HOOKS, MAX_INT_VALUES, MAX_MODULES, MAX_PAGES, MAX_RULES,
-    MAX_SLOW_CALLS, MAX_THREADS, RING_BYTES,
+    CHUNK_ROWS, DEFAULT_BLOCKS, DEFAULT_SITES, MAX_FAMILY, MAX_HOOKS, MAX_INT_VALUES, MAX_MODULES, MAX_PAGES,
+    MAX_RULES, MAX_SLOW_CALLS, MAX_THREADS, RING_BYTES,
 };
 use tracer_common::loss;
 use tracer_common::native::Stage;
@@ -115,3 +116,11 @@ pub static ROWS: Array<[Row; CHUNK_ROWS]> = Array::with_max_entries(1, 0);
 /// Unwind rules.
 #[map]
 pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
+
+/// Where the kernel keeps what a fork is told by. Written by the loader before the family is watched.
+#[map]
+pub static KIN: Array<KinConfig> = Array::with_max_entries(1, 0);
+
+/// The living processes of the watched family, by their ids in the kernel's own namespace. The loader enters the first ones, `kin` those that they fork.
+#[map]
+pub static FAMILY: HashMap<u32, u32> = HashMap::with_max_entries(MAX_FAMILY, BPF_F_NO_PREALLOC);

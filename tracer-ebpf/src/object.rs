@@ -1,5 +1,5 @@
 //! The birth of an object, where it gets its first reference: it is in memory that was allocated a moment ago, which is the same event, or it comes out of one of
-//! CPython's freelists, which no allocation tells. Only the log of a window asks.
+//! CPython's freelists, which no allocation tells. Asked are the log of a window, and a trace that follows ints.
 
 use tracer_common::config::TraceConfig;
 
@@ -11,7 +11,7 @@ use crate::inflight::{self, Thread};
 /// Allocations that a thread remembers until their objects are born, a power of two: what an object's constructor allocates before the object itself is born.
 pub const RECENT: usize = 8;
 
-/// A block of this window that was allocated and in which no object has been born yet.
+/// A block (of this window) that was allocated and in which no object has been born yet.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Recent {

@@ -2,8 +2,10 @@
 
 use aya_ebpf::bindings::bpf_pidns_info;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::bpf_get_ns_current_pid_tgid;
-use tracer_common::config::{ProcessState, TraceConfig};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_ns_current_pid_tgid, bpf_probe_read_kernel,
+};
+use tracer_common::config::{ProcessState, TraceConfig, work};
 use tracer_common::event::{EventHead, EventKind};
 
 use crate::gate::WAKE;
@@ -44,11 +46,27 @@ pub fn target_tid(config: &TraceConfig) -> Option<u32> {
     (status == 0 && ids.tgid == config.ns_tgid).then_some(ids.pid)
 }
 
-/// Forgets a thread that ends, so that the map of threads holds only living ones.
+/// The thread pointer of the current thread, which tells it from all others of its process; 0 if the running kernel has not said where it keeps it.
+#[inline(always)]
+pub fn thread_pointer(config: &TraceConfig) -> u64 {
+    let mut pointer = 0u64;
+    if config.thread_pointer_at != 0 {
+        // SAFETY: the helper gives the address of the current task, and the next one checks what it reads; the destination is eight bytes of our own.
+        unsafe {
+            let task = bpf_get_current_task();
+            let place = task.wrapping_add(u64::from(config.thread_pointer_at));
+            bpf_probe_read_kernel((&raw mut pointer).cast(), 8, place as *const _);
+        }
+    }
+    pointer
+}
+
+/// Forgets a thread that ends, so that the map of threads holds only living ones. Where processes take turns it may be of one whose turn it is not.
 #[inline(always)]
 pub fn thread_exits() {
+    let takes_turns = CONFIG.get(0).is_some_and(|config| config.work & work::TURNS != 0);
     if let Some(state) = PROCESS.get(0)
-        && state.kernel_tgid == (bpf_get_current_pid_tgid() >> 32) as u32
+        && (takes_turns || state.kernel_tgid == (bpf_get_current_pid_tgid() >> 32) as u32)
     {
         let tid = bpf_get_current_pid_tgid() as u32;
         // A thread that never allocated has no entry; that is no loss.

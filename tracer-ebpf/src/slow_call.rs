@@ -12,8 +12,8 @@ use crate::user_memory::HitMemory;
 #[inline(always)]
 pub fn of(hit: &Hit<'_>) -> (u64, Option<&'static SlowCall>) {
     let from = HitMemory.word(hit.sp).unwrap_or(0);
-    let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
-    let key = from.wrapping_sub(slot) as i64;
+    let runtime = PROCESS.get(0).map_or(0, |process| process.runtime);
+    let key = from.wrapping_sub(runtime) as i64;
     // SAFETY: the loader wrote the map before the probes were attached, and nobody writes it since.
     (from, unsafe { SLOW_CALLS.get(key) })
 }

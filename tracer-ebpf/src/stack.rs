@@ -10,7 +10,7 @@ use tracer_common::limits::{MAX_DEPTH, PYTHON_TURNS};
 use tracer_common::loss::Loss;
 use tracer_common::native::NativeEnd;
 use tracer_common::site::{OTHER_SITES, SiteTotals};
-use tracer_common::walk::{self, WalkEnd, Walked, Wish};
+use tracer_common::walk::{self, Asking, WalkEnd, Walked, Wish};
 
 use crate::birth::Birth;
 use crate::inflight::Thread;
@@ -64,12 +64,14 @@ fn begin(thread: &mut Thread, config: &TraceConfig) {
     if config.work & work::STACKS == 0 {
         return thread.scratch.progress.bare(seed, WalkEnd::Complete);
     }
-    let slot = PROCESS.get(0).map_or(0, |process| process.tstate_slot);
-    let tid = || process::target_tid(config).unwrap_or(0);
-    // Who allocates without the GIL may have lost its thread state to another thread: then it is asked each time.
-    let holds_gil = thread.birth.domain <= Domain::Mem as u32;
+    let asking = Asking {
+        runtime: PROCESS.get(0).map_or(0, |process| process.runtime),
+        thread_pointer: process::thread_pointer(config),
+        // Who allocates without the GIL may have lost its thread state to another thread: then it is asked each time.
+        holds_gil: config.work & work::GIL_TOLD != 0 && thread.birth.domain <= Domain::Mem as u32,
+    };
     let mut known = thread.scratch.tstate;
-    let innermost = walk::innermost(&HitMemory, &config.layout, slot, tid, holds_gil, &mut known);
+    let innermost = walk::innermost(&HitMemory, &config.layout, &config.current, asking, &mut known);
     thread.scratch.tstate = known;
     match innermost {
         Err(_) => thread.scratch.progress.bare(seed, WalkEnd::Fault),

@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 /// The LLVM of compiler and linker, by its major version.
 pub(crate) const LLVM: u32 = 22;
 
+/// The processors whose registers the probes know (`tracer-ebpf/src/registers`).
+pub(crate) const PROCESSORS: [&str; 2] = ["x86_64", "aarch64"];
+
 const TARGET: &str = "bpfel-unknown-none";
 const PROGRAM: &str = "unshed-probes";
 const NEXT: &str = "run `cargo xtask setup`";
@@ -61,19 +64,18 @@ impl Compiler {
     }
 }
 
-/// Builds the probes and returns the path of the object. cargo's own messages go to stderr.
+/// Builds the probes for a processor, by rustc's name for it, and returns the path of the object. cargo's own messages go to stderr.
 ///
 /// # Errors
 /// One line that names the cause and the next step.
-pub(crate) fn build(workspace_root: &Path, target_dir: &Path) -> Result<PathBuf, String> {
+pub(crate) fn build(workspace_root: &Path, target_dir: &Path, processor: &str) -> Result<PathBuf, String> {
+    if !PROCESSORS.contains(&processor) {
+        return Err(format!("there are no probes for {processor}, only for {}", PROCESSORS.join(" and ")));
+    }
     let compiler =
         Compiler::find().ok_or_else(|| format!("no compiler for the BPF target is installed; {NEXT}"))?;
     let linker = linker().ok_or_else(|| format!("bpf-linker for LLVM {LLVM} is not installed; {NEXT}"))?;
-    let flags = [
-        &format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
-    ];
+    let flags = [&format!("--cfg=bpf_target_arch=\"{processor}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"];
 
     let mut cargo = Command::new("cargo");
     clean(&mut cargo)

@@ -1,21 +1,26 @@
-//! `ebpf`: builds the kernel half and prints where the object is.
+//! `ebpf`: builds the kernel half, for this machine or for another processor, and prints where the object is.
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use crate::{bpf_build, no_arguments, run};
+use crate::{bpf_build, run};
 
 /// Runs the verb.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    no_arguments("ebpf", args)?;
-    let object = object()?;
+    let processor = match args {
+        [] => std::env::consts::ARCH,
+        [flag, processor] if flag == "--processor" => processor,
+        _ => bail!("`ebpf` takes only --processor and one of {}", bpf_build::PROCESSORS.join(", ")),
+    };
+    let object = object(processor)?;
     println!("{}", object.display());
     Ok(())
 }
 
 /// Builds the object; the same call as in `tracer-user/build.rs`.
-fn object() -> Result<PathBuf> {
-    run::say("building the eBPF object …");
-    bpf_build::build(&run::root(), &run::target_dir().join("bpf")).map_err(anyhow::Error::msg)
+fn object(processor: &str) -> Result<PathBuf> {
+    run::say(format!("building the eBPF object for {processor} …"));
+    let folder = if processor == std::env::consts::ARCH { "bpf" } else { "bpf-other" };
+    bpf_build::build(&run::root(), &run::target_dir().join(folder), processor).map_err(anyhow::Error::msg)
 }

@@ -8,15 +8,20 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+mod apt;
 mod bench;
 mod bpf_build;
 mod demo;
 mod ebpf;
 mod kernels;
+mod layouts;
+mod matrix;
 mod product;
 mod python;
+mod pythons;
 mod run;
 mod setup;
+pub mod target;
 mod test;
 mod tidy;
 mod verifier;
@@ -27,6 +32,9 @@ const USAGE: &str = "usage: cargo xtask VERB
   ebpf                build the kernel half, print the object's path
   demo                trace a bundled leaking service, print the report, draw a flame graph
   test [ARGS…]        run every test; ARGS go to the test runner
+  pythons             fetch the interpreters that the tests trace and this machine lacks, list all
+  matrix              record a known leak under every interpreter, write what was found into the README
+  layouts             the offsets of CPython's structures against real builds and headers
   tidy                check the rules of the house
   verifier [--bless]  instructions and stack of each BPF program against the committed budget
   bench [--runs N] [--only WORKLOAD,…] [--quick]
@@ -60,6 +68,9 @@ fn verb() -> Result<()> {
         "tidy" => tidy::run(&rest),
         "verifier" => verifier::run(&rest),
         "bench" => bench::run(&rest),
+        "pythons" => pythons::run(&rest),
+        "matrix" => matrix::run(&rest),
+        "layouts" => layouts::run(&rest),
         "kernels" => kernels::run(&rest),
         "help" | "-h" | "--help" => {
             println!("{USAGE}");

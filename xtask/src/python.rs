@@ -53,21 +53,34 @@ fn candidates() -> Vec<PathBuf> {
     if let Some(path) = std::env::var_os(OVERRIDE) {
         return vec![path.into()];
     }
-    let mut paths: Vec<PathBuf> = pyenv_versions().unwrap_or_default();
+    let mut paths = pyenv_versions();
     paths.sort_by(|a, b| b.cmp(a));
     paths.extend(["/usr/local/bin/python3.11", "/usr/bin/python3.11"].map(PathBuf::from));
     paths.retain(|path| path.is_file());
     paths
 }
 
-fn pyenv_versions() -> Option<Vec<PathBuf>> {
-    let root = std::env::var_os("PYENV_ROOT")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv")))?;
-    let versions = std::fs::read_dir(root.join("versions")).ok()?;
-    let of_3_11 = |name: &str| name == "3.11" || name.starts_with("3.11.");
-    let folders = versions.flatten().filter(|entry| entry.file_name().to_str().is_some_and(of_3_11));
-    Some(folders.map(|entry| entry.path().join("bin/python3.11")).collect())
+fn pyenv_versions() -> Vec<PathBuf> {
+    of_pyenv().into_iter().filter(|path| path.ends_with("bin/python3.11")).collect()
+}
+
+/// pyenv's interpreters, each by its versioned name, in the order of their versions.
+pub(crate) fn of_pyenv() -> Vec<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv"));
+    let Some(root) = std::env::var_os("PYENV_ROOT").map(PathBuf::from).or_else(home) else {
+        return Vec::new();
+    };
+    let folders = std::fs::read_dir(root.join("versions")).into_iter().flatten().flatten();
+    let mut found: Vec<(u8, PathBuf)> = folders
+        .filter_map(|folder| {
+            let name = folder.file_name().into_string().ok()?;
+            let minor = name.strip_prefix("3.")?.split('.').next()?.parse().ok()?;
+            Some((minor, folder.path().join(format!("bin/python3.{minor}"))))
+        })
+        .filter(|(_, path)| path.is_file())
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
 }
 
 fn ask(path: &Path) -> Option<Python> {

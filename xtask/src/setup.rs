@@ -13,10 +13,14 @@ use crate::run::{self, say, works};
 const LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
+/// It is compiled for this one too, and has not run there.
+const OTHER_TARGET: &str = "aarch64-unknown-linux-gnu";
+
 /// What the tests trace, by the file that tells that it is here, and the Debian package that has it.
-const TEST_FILES: [(&str, &str); 4] = [
+const TEST_FILES: [(&str, &str); 5] = [
     ("/usr/bin/python3.11", "python3.11"),
     ("/usr/include/python3.11/Python.h", "python3.11-dev"),
+    ("/usr/lib/x86_64-linux-gnu/libpython3.11.so.1.0", "libpython3.11"),
     ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "libjemalloc2"),
     ("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
 ];
@@ -95,8 +99,24 @@ fn ci_tools() -> Result<()> {
             install(&format!("installing {component}"), rustup.args(["component", "add", component]))?;
         }
     }
+    other_processor()?;
     if !works("cargo", &["deny", "--version"]) {
         install("installing cargo-deny", run::cargo().args(["install", "cargo-deny", "--locked"]))?;
+    }
+    Ok(())
+}
+
+/// The standard library for the other processor that unshed is compiled for.
+fn other_processor() -> Result<()> {
+    let mut rustup = Command::new("rustup");
+    let installed = run::output_of(rustup.args(["target", "list", "--installed"]))?;
+    if installed.lines().any(|line| line == OTHER_TARGET) {
+        return Ok(());
+    }
+    let what = format!("installing the standard library for {OTHER_TARGET}");
+    if let Err(error) = install(&what, Command::new("rustup").args(["target", "add", OTHER_TARGET])) {
+        // Nothing but a check that it compiles depends on that, and .ci/run says when it is left out.
+        say(format!("{error:#}"));
     }
     Ok(())
 }
@@ -107,7 +127,7 @@ fn compiler() -> Result<Compiler> {
         return Ok(found);
     }
     say("no compiler for bpfel-unknown-none yet");
-    if run::is_root() && apt_has(DEBIAN_COMPILER[0]) {
+    if run::is_root() && apt_has(&DEBIAN_COMPILER) {
         apt_install("the BPF compiler (Debian's rustc-web)", &DEBIAN_COMPILER)?;
         install(
             "linking it as toolchain bpf",
@@ -169,12 +189,14 @@ fn linker() -> Result<()> {
     }
 }
 
-/// Whether apt knows a package that can be installed; its lists are fetched once if it does not.
-fn apt_has(package: &str) -> bool {
-    works("apt-get", &["install", "--simulate", package])
+/// Whether apt knows all these packages, and they can be installed; its lists are fetched once if it does not. (An image's lists may be old, or lack an archive: the first package may be there,
+/// of a version that the others have none for.)
+fn apt_has(packages: &[&str]) -> bool {
+    let simulate: Vec<&str> = ["install", "--simulate"].iter().chain(packages).copied().collect();
+    works("apt-get", &simulate)
         || (works("apt-get", &["--version"])
             && install("fetching apt's package lists", Command::new("apt-get").arg("update")).is_ok()
-            && works("apt-get", &["install", "--simulate", package]))
+            && works("apt-get", &simulate))
 }
 
 fn apt_install(what: &str, packages: &[&str]) -> Result<()> {
@@ -184,8 +206,8 @@ fn apt_install(what: &str, packages: &[&str]) -> Result<()> {
             "{what} is missing: as root, `apt-get install {names}` (or your system's packages of that kind)"
         );
     }
-    if !apt_has(packages[0]) {
-        bail!("{what} is missing, and apt has no {}: install it by hand, then run this again", packages[0]);
+    if !apt_has(packages) {
+        bail!("{what} is missing, and apt cannot install {names}: do it by hand, then run this again");
     }
     let mut apt = Command::new("apt-get");
     apt.args(["install", "-y", "--no-install-recommends"])

@@ -1,19 +1,16 @@
 //! `test`: installs what is missing, builds, and runs every test of the workspace.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::run::{self, say, works};
-use crate::{product, python, setup};
+use crate::{product, python, pythons, setup};
 
 /// Runs the verb; the arguments go to the test runner.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    product::kernel_lets_us()?;
-    setup::build_tools()?;
-    setup::test_tools()?;
-    let unshed = product::build(false)?;
+    let unshed = prepare()?;
     if python::found().is_empty() {
         say("no CPython 3.11 was found: the tests that trace one will fail");
     }
@@ -36,6 +33,30 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
         run::handing_over("testing", &mut test)
     }
+}
+
+/// Runs some end-to-end tests that leave what they have found in a folder, for a table.
+pub(crate) fn with_rows(folder: &Path, args: &[String]) -> Result<()> {
+    let unshed = prepare()?;
+    let mut nextest = runner(&unshed);
+    nextest.env("UNSHED_MATRIX", folder).args([
+        "nextest",
+        "run",
+        "--package",
+        "unshed-tests",
+        "--test",
+        "e2e",
+    ]);
+    run::handing_over("testing", nextest.args(args))
+}
+
+/// Everything that tests need, and the binary under test.
+fn prepare() -> Result<PathBuf> {
+    product::kernel_lets_us()?;
+    setup::build_tools()?;
+    setup::test_tools()?;
+    pythons::prepare()?;
+    product::build(false)
 }
 
 /// cargo with what the tests want to know: the binary under test and, in CI, that a skip is a failure.

@@ -14,7 +14,7 @@ fn told(build: Build) {
     on_each(|interpreter| drop(case(interpreter, build).assert_told_whole()));
 }
 
-fn case(interpreter: &'static Interpreter, build: Build) -> Case {
+fn case(interpreter: &Interpreter, build: Build) -> Case<'_> {
     Case { build, ..usual(interpreter, Native::Full) }
 }
 

@@ -70,7 +70,7 @@ pub fn build_extension(interpreter: &Interpreter, source: &str, build: Build) ->
     let text = fs::read(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     let mut hash = DefaultHasher::new();
     // The path too: debug information tells it.
-    (&path, &text, &interpreter.path, &interpreter.version, build).hash(&mut hash);
+    (&path, &text, interpreter.outside(&interpreter.path), &interpreter.version, build).hash(&mut hash);
     let id = format!("{:016x}", hash.finish());
     let folder = std::env::temp_dir().join("unshed-tests-extensions").join(&id);
     if !folder.exists() {
@@ -156,6 +156,8 @@ fn compile(interpreter: &Interpreter, source: &Path, flags: &[&str], id: &str, o
     let mut compiler = Command::new(if cpp { "g++" } else { "gcc" });
     compiler.args(["-Wall", "-shared", "-fPIC", "-pthread"]).arg(format!("-Wl,--build-id=0x{id}{id}"));
     compiler.args(flags).arg("-I").arg(headers(interpreter)).arg(source).arg("-o").arg(out);
+    // Debian's headers include some by a path under /usr/include, where this machine's own come first.
+    compiler.arg("-idirafter").arg(interpreter.outside(Path::new("/usr/include")));
     run(&mut compiler);
 }
 
@@ -210,5 +212,6 @@ fn headers(interpreter: &Interpreter) -> PathBuf {
 }
 
 fn folder_of_headers(interpreter: &Interpreter) -> PathBuf {
-    PathBuf::from(interpreter.ask("import sysconfig; print(sysconfig.get_paths()['include'])"))
+    let folder = interpreter.ask("import sysconfig; print(sysconfig.get_paths()['include'])");
+    interpreter.outside(Path::new(&folder))
 }

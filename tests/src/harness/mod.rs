@@ -17,7 +17,7 @@ pub use extension::{
 pub use gdb::{FrameKind, Gdb, GdbFrame, StoppedThread};
 pub use lines::Lines;
 pub use scratch::Scratch;
-pub use target::{Launch, Target, program};
+pub use target::{Launch, Target, innermost, program};
 pub use traps::{Trap, assert_no_traps, function_in_file, traps_in_function, traps_of};
 pub use unshed::{EXACT, Output, Recording, Unshed};
 pub use wait::{LONG, SHORT, is_alive, signal, wait_exit, wait_until};

@@ -31,6 +31,8 @@ pub fn program(name: &str) -> PathBuf {
 pub struct Target {
     name: String,
     child: Child,
+    /// Its process id, which is not the child's if that has made a PID namespace for it.
+    pid: u32,
     stdin: Option<ChildStdin>,
     stdout: Lines,
     stderr: Lines,
@@ -75,9 +77,11 @@ impl Launch<'_> {
     #[must_use]
     pub fn spawn(self, name: &str, args: &[&str]) -> Target {
         let Self { interpreter, environment, options, build } = self;
-        let mut command = Command::new(&interpreter.path);
+        interpreter.show(&programs());
+        let mut command = interpreter.command();
         clean(&mut command).envs(environment).args(options).arg(program(name)).args(args);
         if let Some(folder) = extension_of(interpreter, name, build) {
+            interpreter.show(&folder);
             command.env("PYTHONPATH", folder);
         }
         let mut target = Target::start(command, name);
@@ -107,15 +111,32 @@ impl Target {
     /// # Panics
     /// When it does not get ready.
     #[must_use]
-    pub fn start(mut command: Command, name: &str) -> Self {
+    pub fn start(command: Command, name: &str) -> Self {
+        let mut target = Self::begin(command, name);
+        target.ready();
+        target
+    }
+
+    /// The same of a command that forks until one is the program, which may have other ids than we see.
+    ///
+    /// # Panics
+    /// As [`Target::start`].
+    #[must_use]
+    pub fn start_within(command: Command, name: &str) -> Self {
+        let mut target = Self::begin(command, name);
+        target.ready_within();
+        target.pid = innermost(target.child.id());
+        target
+    }
+
+    fn begin(mut command: Command, name: &str) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = child.stdin.take();
         let stdout = Lines::of(child.stdout.take().expect("stdout is a pipe"));
         let stderr = Lines::of(child.stderr.take().expect("stderr is a pipe"));
-        let mut target = Self { name: name.to_owned(), child, stdin, stdout, stderr, inlined: false };
-        target.ready();
-        target
+        let pid = child.id();
+        Self { name: name.to_owned(), child, pid, stdin, stdout, stderr, inlined: false }
     }
 
     /// Waits for `READY PID`.
@@ -130,10 +151,27 @@ impl Target {
         assert_eq!(line, format!("READY {}", self.pid()), "{} is not the process that we started", self.name);
     }
 
+    /// The same on an interpreter with inlined allocators, or without.
+    #[must_use]
+    pub const fn with_inlined(mut self, inlined: bool) -> Self {
+        self.inlined = inlined;
+        self
+    }
+
+    /// Waits for `READY` with whatever id it takes itself for.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn ready_within(&mut self) {
+        if let Err(why) = self.stdout.find("READY ", SHORT) {
+            self.give_up("READY", why);
+        }
+    }
+
     /// Its process id.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    pub const fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Sends one line, without waiting for the answer.
@@ -246,6 +284,14 @@ impl Drop for Target {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// The last of those who were forked one by the other.
+#[must_use]
+pub fn innermost(pid: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let child = children.split_whitespace().next().and_then(|child| child.parse().ok());
+    child.map_or(pid, innermost)
 }
 
 /// An environment in which every run of an interpreter is alike.

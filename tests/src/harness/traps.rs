@@ -41,7 +41,9 @@ pub fn traps_of(pid: u32) -> io::Result<Vec<Trap>> {
         let mut now = vec![0; code.len];
         let mut then = vec![0; code.len];
         memory.read_exact_at(&mut now, code.start)?;
-        let in_file = File::open(&code.file)?.read_at(&mut then, code.offset)?;
+        // Its name may be another file's, here or by now.
+        let mapped = format!("/proc/{pid}/map_files/{:x}-{:x}", code.start, code.start + code.len as u64);
+        let in_file = File::open(mapped)?.read_at(&mut then, code.offset)?;
         for (at, (&now, &then)) in now.iter().zip(&then).enumerate().take(in_file) {
             if now != then {
                 traps.push(Trap { file: code.file.clone(), offset: code.offset + at as u64, byte: now });
@@ -58,7 +60,7 @@ fn executable(line: &str) -> Option<Code> {
     let permissions = fields.next()?;
     let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
     let path = fields.nth(2)?.trim_start();
-    if !permissions.contains('x') || !path.starts_with('/') || path.ends_with(" (deleted)") {
+    if !permissions.contains('x') || !path.starts_with('/') {
         return None;
     }
     let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);

@@ -83,6 +83,17 @@ impl Unshed {
         recording
     }
 
+    /// The same, as soon as a signal ends a recording and not the program: nothing is hooked yet.
+    ///
+    /// # Panics
+    /// When it does not get so far.
+    #[must_use]
+    pub fn record_not_armed(pid: u32, args: &[&str]) -> Recording {
+        let recording = Self::start_record(pid, args);
+        wait_until("it handles SIGINT", LONG, || handles(recording.pid(), libc::SIGINT));
+        recording
+    }
+
     /// [`Unshed::record`] where a refusal is an answer too.
     ///
     /// # Errors
@@ -109,6 +120,14 @@ impl Unshed {
         all.extend(args);
         Recording::start(Self::command(&all), scratch)
     }
+}
+
+/// Whether a process has a handler for a signal (proc_pid_status(5), `SigCgt`).
+fn handles(pid: u32, number: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    caught >> (number - 1) & 1 == 1
 }
 
 /// The tool at work; killed when dropped.
@@ -151,6 +170,19 @@ impl Recording {
                 )
             }
         }
+    }
+
+    /// Waits for the line of stderr that says that a child is traced as well: `following PID (…`; the process's id.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn following(&mut self) -> u32 {
+        let line = self.stderr.find("following ", LONG);
+        let line = line.unwrap_or_else(|why| {
+            panic!("{} follows nobody ({why:?}); it said:\n{}", self.line, self.stderr.seen())
+        });
+        let pid = line.split(' ').nth(1).and_then(|pid| pid.parse().ok());
+        pid.unwrap_or_else(|| panic!("{line:?} names no process"))
     }
 
     /// The tool's own process id.

@@ -1,6 +1,6 @@
 //! What must hold of every report, whatever was traced: it says all it has to, and does not contradict itself.
 
-use super::{Report, Site, Totals};
+use super::{Process, Report, Share, Site, Totals};
 
 const ENGINES: [&str; 3] = ["trace", "sample", "watch"];
 const VERDICTS: [&str; 5] = ["leak", "cache", "plateau", "churn", "unknown"];
@@ -18,6 +18,44 @@ impl Report {
         self.check_engine();
         self.sites.iter().for_each(Site::check);
         self.check_sums();
+        if !self.processes.is_empty() {
+            self.check_processes();
+        }
+    }
+
+    /// The parts make the whole: what processes held when they exited is freed in the whole, and is theirs in their own rows.
+    fn check_processes(&self) {
+        let sum = |field: fn(&Process) -> u64| self.processes.iter().map(field).sum::<u64>();
+        let held = sum(|process| if process.exited { process.live_blocks } else { 0 });
+        assert_eq!(sum(|process| process.allocated_blocks), self.totals.allocated_blocks);
+        assert_eq!(sum(|process| process.freed_blocks) + held, self.totals.freed_blocks);
+        assert_eq!(sum(|process| process.live_blocks) - held, self.totals.live_blocks);
+        assert_eq!(sum(|process| process.hits), self.cost.hits);
+        for process in &self.processes {
+            assert_eq!(process.allocated_blocks, process.freed_blocks + process.live_blocks, "{process:?}");
+            let of = |field: fn(&Share) -> u64| {
+                let shares = self.sites.iter().flat_map(|site| &site.processes);
+                shares
+                    .filter(|share| (share.pid, share.exited) == (process.pid, process.exited))
+                    .map(field)
+                    .sum::<u64>()
+            };
+            let same = self
+                .processes
+                .iter()
+                .filter(|other| (other.pid, other.exited) == (process.pid, process.exited));
+            assert_eq!(
+                of(|share| share.live_blocks),
+                same.map(|other| other.live_blocks).sum::<u64>(),
+                "{process:?}"
+            );
+        }
+        for site in &self.sites {
+            let live: u64 =
+                site.processes.iter().filter(|share| !share.exited).map(|share| share.live_blocks).sum();
+            let allocated: u64 = site.processes.iter().map(|share| share.allocated_blocks).sum();
+            assert_eq!((live, allocated), (site.live_blocks, site.allocated_blocks), "{site:?}");
+        }
     }
 
     /// Estimates say how far off they may be, and what is exact does not.

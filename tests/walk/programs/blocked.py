@@ -13,12 +13,12 @@ print("READY", os.getpid(), flush=True)
 
 
 def tell():
-    """Prints the frames of the caller, innermost first, and the thread that they belong to."""
+    """Prints the frames of the caller, innermost first, and the thread that they belong to. Before 3.11 code objects have no qualified name."""
     frames = []
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        frames.append({"function": code.co_qualname, "file": code.co_filename, "line": frame.f_lineno})
+        frames.append({"function": getattr(code, "co_qualname", code.co_name), "file": code.co_filename, "line": frame.f_lineno})
         frame = frame.f_back
-    print(json.dumps({"tid": threading.get_native_id(), "frames": frames}), flush=True)
+    print(json.dumps({"tid": threading.get_native_id(), "ident": threading.get_ident(), "frames": frames}), flush=True)
     return 1

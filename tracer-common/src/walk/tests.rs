@@ -25,22 +25,26 @@ impl UserMemory for Words {
 
 /// A layout of our own, so that no version's numbers are repeated here.
 const LAYOUT: PyLayout = PyLayout {
-    tstate_cframe: 8,
+    tstate_thread_id: 16,
+    tstate_frame: 8,
     cframe_current_frame: 0,
-    tstate_native_thread_id: 16,
     frame_at: 8,
     frame_len: 32,
     frame_code: 0,
     frame_previous: 8,
     frame_instr: 16,
+    instr_bytes: 0,
+    entry: Entry::Flag as u32,
     frame_entry_word: 24,
     frame_entry_shift: 32,
+    code_tags: 0,
     code_at: 16,
     code_bytecode: 100,
     code_filename: 40,
     code_qualname: 56,
+    code_tlbc: PyLayout::NONE,
+    frame_tlbc: 0,
     unicode_data: 0,
-    reserved: 0,
 };
 
 /// A chain of `count` frames at 0x1000, 0x2000, …; each runs its own code object at 0x10_0000 × n.
@@ -61,10 +65,23 @@ fn chain(count: u64) -> Words {
     Words(words)
 }
 
+/// The word at 0x10 names the holder of the GIL; the runtime is at 8.
+const HOLDER: Current = Current { way: Way::Holder as u32, reserved: 0, distance: 8, inside: 0 };
+
+/// What a thread finds that knows a thread state.
+fn found(memory: &Words, thread_pointer: u64, holds_gil: bool, known: &mut u64) -> Result<u64, Fault> {
+    let asking = Asking { runtime: 8, thread_pointer, holds_gil };
+    innermost(memory, &LAYOUT, &HOLDER, asking, known)
+}
+
 fn run(memory: &Words, max_depth: u32) -> (Walked, Vec<PyFrame>) {
+    run_as(&LAYOUT, memory, max_depth)
+}
+
+fn run_as(layout: &PyLayout, memory: &Words, max_depth: u32) -> (Walked, Vec<PyFrame>) {
     let mut frames = [PyFrame::default(); MAX_DEPTH];
     let wish = Wish { innermost: 0x1000, max_depth, seed: 0, epoch: 0 };
-    let walked = walk(memory, &LAYOUT, wish, &mut Scratch::default(), &mut frames);
+    let walked = walk(memory, layout, wish, &mut Scratch::default(), &mut frames);
     (walked, frames[..walked.depth as usize].to_vec())
 }
 
@@ -119,32 +136,135 @@ fn a_function_of_another_name_at_the_same_addresses_is_a_new_site() {
 #[test]
 fn only_the_running_thread_has_frames() {
     let memory = chain(1);
-    let asked = |slot, tid| innermost(&memory, &LAYOUT, slot, || tid, true, &mut 0);
-    assert_eq!(asked(0x10, 77), Ok(0x1000));
-    assert_eq!(asked(0x10, 78), Ok(0));
-    assert_eq!(asked(0, 77), Ok(0));
-    assert_eq!(asked(0x5000, 77), Err(Fault));
+    assert_eq!(found(&memory, 77, false, &mut 0), Ok(0x1000));
+    assert_eq!(found(&memory, 78, false, &mut 0), Ok(0));
+    // Who holds the GIL is its holder, whoever made the thread state.
+    assert_eq!(found(&memory, 78, true, &mut 0), Ok(0x1000));
+    let asked = |runtime| {
+        innermost(&memory, &LAYOUT, &HOLDER, Asking { runtime, thread_pointer: 77, holds_gil: true }, &mut 0)
+    };
+    assert_eq!((asked(0), asked(0x5000)), (Ok(0), Err(Fault)));
 }
 
 #[test]
 fn a_thread_that_has_released_the_gil_keeps_its_frames() {
     let mut memory = chain(1);
     let tstate = memory.0[&0x10];
+    let thread_id = tstate + u64::from(LAYOUT.tstate_thread_id);
     let mut known = 0;
-    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, true, &mut known), Ok(0x1000));
+    assert_eq!(found(&memory, 77, true, &mut known), Ok(0x1000));
     assert_eq!(known, tstate);
     // Nobody holds the GIL; then a stranger does, whose thread state is at 0x9000.
     memory.0.insert(0x10, 0);
-    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, false, &mut known), Ok(0x1000));
+    assert_eq!(found(&memory, 77, false, &mut known), Ok(0x1000));
     memory.0.insert(0x10, 0x9000);
-    memory.0.insert(0x9000 + u64::from(LAYOUT.tstate_native_thread_id), 78);
-    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, false, &mut known), Ok(0x1000));
+    memory.0.insert(0x9000 + u64::from(LAYOUT.tstate_thread_id), 78);
+    assert_eq!(found(&memory, 77, false, &mut known), Ok(0x1000));
     assert_eq!(known, tstate);
     // A thread state that has become another thread's is nobody's frames.
-    memory.0.insert(tstate + u64::from(LAYOUT.tstate_native_thread_id), 79);
-    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, false, &mut known), Ok(0));
-    memory.0.remove(&(tstate + u64::from(LAYOUT.tstate_native_thread_id)));
-    assert_eq!(innermost(&memory, &LAYOUT, 0x10, || 77, false, &mut known), Ok(0));
+    memory.0.insert(thread_id, 79);
+    assert_eq!(found(&memory, 77, false, &mut known), Ok(0));
+    memory.0.remove(&thread_id);
+    assert_eq!(found(&memory, 77, false, &mut known), Ok(0));
+}
+
+#[test]
+fn a_thread_local_variable_names_the_thread_state() {
+    let mut memory = chain(1);
+    memory.0.insert(0x20 + u64::from(LAYOUT.tstate_thread_id), 0x8000);
+    let asking = Asking { runtime: 0x7000, thread_pointer: 0x8000, holds_gil: false };
+    let go = |current: Current, words: &[(u64, u64)]| {
+        let mut memory = Words(memory.0.clone());
+        memory.0.extend(words.iter().copied());
+        innermost(&memory, &LAYOUT, &current, asking, &mut 0)
+    };
+    let beside = Current { way: Way::Thread as u32, distance: -32, ..Current::default() };
+    assert_eq!(go(beside, &[(0x8000 - 32, 0x20)]), Ok(0x1000));
+    assert_eq!((go(beside, &[(0x8000 - 32, 0)]), go(beside, &[])), (Ok(0), Err(Fault)));
+    // Another thread's thread state is not ours.
+    assert_eq!(go(beside, &[(0x8000 - 32, 0x20), (0x20 + 16, 0x8800)]), Ok(0));
+    // Module 3, 0x40 inside; the table is at 0x6000, the module's variables at 0x5000.
+    let module = Current { way: Way::Module as u32, distance: 0x18, inside: 8, ..Current::default() };
+    let words = [(0x7018, 3), (0x7020, 0x40), (0x8008, 0x6000), (0x6030, 0x5000), (0x5048, 0x20)];
+    assert_eq!(go(module, &words), Ok(0x1000));
+    assert_eq!(go(Current::default(), &words), Ok(0));
+}
+
+#[test]
+fn the_innermost_frame_may_stand_in_the_thread_state() {
+    let memory = chain(1);
+    let layout = PyLayout { cframe_current_frame: PyLayout::NONE, ..LAYOUT };
+    let asking = Asking { runtime: 8, thread_pointer: 77, holds_gil: true };
+    assert_eq!(innermost(&memory, &layout, &HOLDER, asking, &mut 0), Ok(0x100));
+}
+
+/// Frames at 0x1000, 0x2000, …; those with these numbers are shims.
+fn with_shims(count: u64, shims: &[u64]) -> Words {
+    let mut words = chain(count);
+    for n in 1..=count {
+        let owner = if shims.contains(&n) { 3 } else { 0 };
+        words.0.insert(0x1000 * n + 32, owner << 48);
+    }
+    words
+}
+
+const SHIMS: PyLayout = PyLayout { entry: Entry::Shim as u32, frame_entry_shift: 48, ..LAYOUT };
+
+/// For each frame its number (0: a shim), and whether it was called from C.
+fn numbers(layout: &PyLayout, words: &Words, max_depth: u32) -> (Vec<(u64, bool)>, WalkEnd) {
+    let (walked, frames) = run_as(layout, words, max_depth);
+    let told = frames.iter().map(|frame| (frame.code / 0x10_0000, frame.flags & PyFrame::ENTRY != 0));
+    (told.collect(), walked.end)
+}
+
+#[test]
+fn a_shim_says_that_c_code_called_the_frame_inside_it() {
+    let words = with_shims(5, &[3, 5]);
+    let expected = vec![(1, false), (2, true), (4, true)];
+    assert_eq!(numbers(&SHIMS, &words, 64), (expected.clone(), WalkEnd::Complete));
+    // The last shim costs no room, and a frame behind it has none.
+    assert_eq!(numbers(&SHIMS, &words, 3), (expected, WalkEnd::Complete));
+    assert_eq!(numbers(&SHIMS, &words, 2), (vec![(1, false), (2, true)], WalkEnd::Truncated));
+    // A call whose frame has ended stands for itself.
+    let words = with_shims(5, &[1, 3, 4, 5]);
+    let expected = vec![(0, false), (2, true), (0, false), (0, false)];
+    assert_eq!(numbers(&SHIMS, &words, 64), (expected, WalkEnd::Complete));
+    let (_, frames) = run_as(&SHIMS, &words, 64);
+    assert_eq!(frames[0], PyFrame { flags: PyFrame::SHIM, ..PyFrame::default() });
+}
+
+#[test]
+fn the_frame_at_the_base_is_no_call() {
+    let layout = PyLayout { entry: Entry::ShimAndBase as u32, ..SHIMS };
+    assert_eq!(numbers(&layout, &with_shims(3, &[2, 3]), 64), (vec![(1, true)], WalkEnd::Complete));
+}
+
+#[test]
+fn a_position_may_be_an_index() {
+    let layout = PyLayout { instr_bytes: 2, entry: Entry::Each as u32, ..LAYOUT };
+    let mut words = chain(2);
+    words.0.insert(0x1000 + 24, 0xdead_0000_0007);
+    words.0.insert(0x2000 + 24, u64::from(u32::MAX));
+    let (_, frames) = run_as(&layout, &words, 64);
+    let told: Vec<_> = frames.iter().map(|frame| (frame.instr_bytes, frame.flags)).collect();
+    assert_eq!(told, [(14, PyFrame::ENTRY), (-2, PyFrame::ENTRY)]);
+}
+
+#[test]
+fn tags_are_no_part_of_an_address_and_threads_may_have_their_own_bytecode() {
+    let layout = PyLayout { code_tags: 3, code_tlbc: 0x200, frame_tlbc: 24, ..SHIMS };
+    let mut words = with_shims(2, &[]);
+    words.0.insert(0x1000 + 8, 0x10_0000 | 1);
+    // The second frame runs the copy with the number 2.
+    words.0.extend([
+        (0x2000 + 32, 2),
+        (0x2000 + 24, 0x60_0000 + 6),
+        (0x20_0000 + 0x200, 0x50_0000),
+        (0x50_0000 + 24, 0x60_0000),
+    ]);
+    let (_, frames) = run_as(&layout, &words, 64);
+    let told: Vec<_> = frames.iter().map(|frame| (frame.code, frame.instr_bytes)).collect();
+    assert_eq!(told, [(0x10_0000, 2), (0x20_0000, 6)]);
 }
 
 #[test]
@@ -158,7 +278,8 @@ fn a_wild_pointer_is_a_fault() {
         &mut frames,
     );
     assert_eq!((walked.depth, walked.end), (0, WalkEnd::Fault));
-    assert_eq!(innermost(&chain(1), &LAYOUT, u64::MAX, || 77, true, &mut 0), Err(Fault));
+    let asking = Asking { runtime: u64::MAX, thread_pointer: 77, holds_gil: true };
+    assert_eq!(innermost(&chain(1), &LAYOUT, &HOLDER, asking, &mut 0), Err(Fault));
 }
 
 proptest! {
@@ -167,6 +288,10 @@ proptest! {
         let mut memory = chain(3);
         memory.0.insert(0x3000 + 16, 0x1000 * start);
         let (walked, _) = run(&memory, 64);
+        prop_assert_eq!((walked.depth, walked.end), (64, WalkEnd::Truncated));
+        let mut memory = with_shims(3, &[1, 2, 3]);
+        memory.0.insert(0x3000 + 16, 0x1000 * start);
+        let (walked, _) = run_as(&SHIMS, &memory, 64);
         prop_assert_eq!((walked.depth, walked.end), (64, WalkEnd::Truncated));
     }
 }

@@ -1,13 +1,16 @@
 //! The walk itself, one frame a turn. Where it stands lies in memory, so that a program in the kernel can stop after some turns and the next go on: the verifier
 //! then sees few turns, and each of them only once.
 
-use super::{Scratch, UserMemory, WalkEnd, bring, step};
+use super::{FrameIs, Scratch, UserMemory, WalkEnd, bring, kind_of, step};
 use crate::frame::{PyFrame, finish, mix};
 use crate::layout::PyLayout;
 use crate::limits::MAX_DEPTH;
 
 /// Frames side by side are not further apart than this, in bytes: the largest is as long as its function's variables and stack.
 const MAX_GAP: u64 = 2048;
+
+/// Frames that a walk looks at, at most: each Python frame may have a shim behind it, and the last one more.
+const MAX_TURNS: u32 = 2 * MAX_DEPTH as u32 + 1;
 
 /// Values of [`Progress::end`] besides those of [`WalkEnd`].
 const RUNNING: u32 = 100;
@@ -31,13 +34,27 @@ pub struct Progress {
     epoch: u32,
     /// [`Wish::max_depth`].
     max_depth: u32,
+    /// Frames looked at, of any kind.
+    turns: u32,
+    /// Padding, spelt out.
+    reserved: u32,
 }
 
-const _: () = assert!(size_of::<Progress>() == 40);
+const _: () = assert!(size_of::<Progress>() == 48);
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { address: 0, hash: 0, floor: 0, depth: 0, end: NOT_BEGUN, epoch: 0, max_depth: 0 }
+        Self {
+            address: 0,
+            hash: 0,
+            floor: 0,
+            depth: 0,
+            end: NOT_BEGUN,
+            epoch: 0,
+            max_depth: 0,
+            turns: 0,
+            reserved: 0,
+        }
     }
 }
 
@@ -94,12 +111,18 @@ impl Progress {
         Walked { depth: self.depth, end: WalkEnd::from_code(self.end), id: finish(self.hash) }
     }
 
+    /// Whether there is no room for another frame.
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.depth >= self.max_depth || self.depth as usize >= MAX_DEPTH
+    }
+
     /// Whether the walk ends here.
     #[inline(always)]
     fn settle(&mut self) -> bool {
         if self.address == 0 {
             self.end = WalkEnd::Complete as u32;
-        } else if self.depth >= self.max_depth || self.depth as usize >= MAX_DEPTH {
+        } else if self.turns >= MAX_TURNS {
             self.end = WalkEnd::Truncated as u32;
         }
         self.end != RUNNING
@@ -117,6 +140,7 @@ impl Scratch {
         progress.hash = mix(0, wish.seed);
         progress.floor = wish.innermost;
         progress.depth = 0;
+        progress.turns = 0;
         progress.end = RUNNING;
         progress.epoch = wish.epoch;
         progress.max_depth = wish.max_depth;
@@ -153,18 +177,25 @@ impl Scratch {
         let address = self.progress.address;
         let Ok(place) = bring(memory, layout, address, self) else {
             self.floor = self.progress.floor;
-            self.progress.end = WalkEnd::Fault as u32;
+            // It would only have said whether C code called the last one.
+            let end = if self.progress.is_full() { WalkEnd::Truncated } else { WalkEnd::Fault };
+            self.progress.end = end as u32;
             return;
         };
-        let depth = self.progress.depth as usize & (MAX_DEPTH - 1);
-        let epoch = self.progress.epoch;
-        let trusted = epoch != 0 && self.epochs[depth] == epoch;
-        let frame = &mut frames[depth];
-        let previous = step(memory, layout, place, trusted, self, frame);
-        self.epochs[depth] = epoch;
+        let previous = self.window.word(place, layout.frame_previous);
+        self.progress.turns += 1;
+        match kind_of(layout, place, &self.window) {
+            FrameIs::Base => {}
+            FrameIs::Shim if self.says_entry(frames) => {}
+            _ if self.progress.is_full() => {
+                self.progress.end = WalkEnd::Truncated as u32;
+                self.floor = self.progress.floor;
+                return;
+            }
+            FrameIs::Shim => self.shim(frames),
+            kind => self.python(memory, layout, place, kind, frames),
+        }
         let progress = &mut self.progress;
-        progress.hash = mix_frame(progress.hash, frame);
-        progress.depth += 1;
         if address.wrapping_sub(previous) < MAX_GAP && progress.floor == address {
             progress.floor = previous;
         }
@@ -172,6 +203,50 @@ impl Scratch {
         if progress.settle() {
             self.floor = self.progress.floor;
         }
+    }
+
+    /// Takes a frame of Python code.
+    #[inline(always)]
+    fn python<M: UserMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PyLayout,
+        place: usize,
+        kind: FrameIs,
+        frames: &mut [PyFrame; MAX_DEPTH],
+    ) {
+        let depth = self.progress.depth as usize & (MAX_DEPTH - 1);
+        let epoch = self.progress.epoch;
+        let trusted = epoch != 0 && self.epochs[depth] == epoch;
+        let frame = &mut frames[depth];
+        step(memory, layout, place, trusted, self, frame);
+        if kind == FrameIs::Entry {
+            frame.flags |= PyFrame::ENTRY;
+        }
+        self.epochs[depth] = epoch;
+        self.progress.hash = mix_frame(self.progress.hash, frame);
+        self.progress.depth += 1;
+    }
+
+    /// C code called the evaluator for the frame before this one; `false` where that says so already, or there is none.
+    #[inline(always)]
+    fn says_entry(&mut self, frames: &mut [PyFrame; MAX_DEPTH]) -> bool {
+        let depth = self.progress.depth as usize;
+        let inner = &mut frames[depth.wrapping_sub(1) & (MAX_DEPTH - 1)];
+        let is_new = depth != 0 && inner.flags & (PyFrame::ENTRY | PyFrame::SHIM) == 0;
+        if is_new {
+            inner.flags |= PyFrame::ENTRY;
+        }
+        is_new
+    }
+
+    /// The frame for which C code called the evaluator has ended, and the call stands for itself.
+    #[inline(always)]
+    fn shim(&mut self, frames: &mut [PyFrame; MAX_DEPTH]) {
+        let frame = &mut frames[self.progress.depth as usize & (MAX_DEPTH - 1)];
+        *frame = PyFrame { flags: PyFrame::SHIM, ..PyFrame::default() };
+        self.progress.hash = mix_frame(self.progress.hash, frame);
+        self.progress.depth += 1;
     }
 }
 

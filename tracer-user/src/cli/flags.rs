@@ -48,6 +48,9 @@ pub struct Record {
     /// The process to trace
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
+    /// Also trace the processes that it forks, and what they become (exec, multiprocessing, prefork servers): one report over all, split by process. With samples all of them share one --budget
+    #[arg(long)]
+    pub follow: bool,
     /// Stop after this long: 10, 1.5s, 2m, 1h (default: until Ctrl-C, or until the target ends)
     #[arg(short, long, value_parser = duration)]
     pub duration: Option<Duration>,
@@ -79,7 +82,7 @@ pub struct Record {
     /// Which allocators to trace [default: all; with --exact: object,mem,raw]
     #[arg(long, value_delimiter = ',', value_name = "DOMAIN,…")]
     pub domains: Vec<DomainArg>,
-    /// Also watch PyLong_FromLong: calls, cached small ints and frequent values per stack; a trace of every allocation, as with --exact --max-slowdown inf
+    /// Also watch PyLong_FromLong: calls, cached small ints and frequent values per stack, and from CPython 3.14 on which line keeps an int (or any object) that came out of a freelist; a trace of every allocation, as with --exact --max-slowdown inf
     #[arg(long, conflicts_with_all = NOT_EXACT)]
     pub ints: bool,
     /// Trace although some allocations or frees would pass unseen

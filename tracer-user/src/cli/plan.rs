@@ -11,7 +11,7 @@ use tracer_common::native::Mode;
 
 use crate::cli::flags::{NativeArg, Record, Report, SortArg, View, WhenArg, WorkArg};
 use crate::cli::output::Output;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::heap::order::Sort;
 use crate::probe::forecast::DEFAULT_LIMIT;
 use crate::probe::load::{Limits, ProbeLog};
@@ -102,6 +102,8 @@ pub enum When {
 pub struct Plan {
     /// Whom to trace.
     pub whom: Whom,
+    /// Trace its children too.
+    pub follow: bool,
     /// How to look.
     pub engine: Engine,
     /// When the sample engine looks.
@@ -164,12 +166,24 @@ impl Plan {
         domains.sort_unstable();
         domains.dedup();
         let engine = engine(&flags);
+        if flags.follow && engine == Engine::Watch {
+            return Err(Error::new(Kind::Usage, "--watch looks at one process: it does not follow children")
+                .next("leave out --watch (samples follow them), or --follow"));
+        }
+        if flags.follow && matches!(flags.when, WhenArg::Growing) {
+            return Err(Error::new(
+                Kind::Usage,
+                "--when growing waits for one process to grow, whatever its children do",
+            )
+            .next("leave out --when growing, or --follow"));
+        }
         let output = match flags.output {
             Some(path) => Some(Output::check(&path, Format::of_path(&path)?, flags.force)?),
             None => None,
         };
         Ok(Self {
             whom: flags.pid.map_or(Whom::Command(flags.command), Whom::Pid),
+            follow: flags.follow,
             engine,
             when: match flags.when {
                 WhenArg::Now => When::Now,

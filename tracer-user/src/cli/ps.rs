@@ -12,6 +12,7 @@ use crate::probe::sites::allocators::Table;
 use crate::probe::sites::{self, How, Purpose, Wish};
 use crate::report::plain;
 use crate::report::processes::{self, ProcessRow};
+use crate::session::home;
 use crate::target::memory::Memory;
 use crate::target::process::Process;
 use crate::target::python::Python;
@@ -20,6 +21,12 @@ use crate::target::{self, PythonRow};
 /// The domains that a plain `unshed record` hooks.
 const DOMAINS: [Domain; 3] = [Domain::Object, Domain::Mem, Domain::Raw];
 
+/// The column that says where a process lives, if that is not where we do: its container, service, root directory or id inside.
+const HOME: &str = "LIVES IN";
+
+/// The widest that this column gets.
+const MOST_HOME: usize = 28;
+
 /// The table, or the same as JSON.
 pub(super) fn table(as_json: bool) -> Result<String> {
     let known = RefCell::new(Known::new());
@@ -27,16 +34,21 @@ pub(super) fn table(as_json: bool) -> Result<String> {
     if as_json {
         return processes::write(&rows.iter().map(facts).collect::<Vec<_>>());
     }
+    let homes: Vec<String> = rows.iter().map(|row| home::of(&row.whereabouts).word()).collect();
+    let room =
+        homes.iter().map(|home| home.chars().count()).chain([HOME.len()]).max().unwrap_or(0).min(MOST_HOME);
     let mut text = String::new();
-    let _ = writeln!(text, "{:>7}  {:<8} {:<8} {:<10} COMMAND", "PID", "PYTHON", "BUILD", "HOOKS");
-    for row in &rows {
+    let _ =
+        writeln!(text, "{:>7}  {:<8} {:<8} {:<10} {HOME:<room$} COMMAND", "PID", "PYTHON", "BUILD", "HOOKS");
+    for (row, home) in rows.iter().zip(&homes) {
         let hooks = if row.complete { "complete" } else { "INCOMPLETE" };
         let version = row.version.to_string();
         let _ = writeln!(
             text,
-            "{:>7}  {version:<8} {:<8} {hooks:<10} {}",
+            "{:>7}  {version:<8} {:<8} {hooks:<10} {:<room$} {}",
             row.pid,
             row.build,
+            plain::shorten(home, room),
             plain::clean(&row.command.join(" "))
         );
         if !row.complete {
@@ -69,6 +81,7 @@ fn facts(row: &PythonRow) -> ProcessRow {
         complete: row.complete,
         reason: row.reason.clone(),
         command: row.command.clone(),
+        home: home::of(&row.whereabouts),
     }
 }
 

@@ -8,7 +8,8 @@ use tokio::io::unix::AsyncFd;
 use tracer_common::domain::Domain;
 use tracer_common::event::{EventHead, EventKind, addresses, py_frames};
 use tracer_common::frame::PyFrame;
-use tracer_common::limits::RING_BYTES;
+use tracer_common::kin::{Kin, KinKind};
+use tracer_common::limits::{MAX_FAMILY, RING_BYTES};
 use tracer_common::native::NativeEnd;
 use tracer_common::sample::Happening;
 use tracer_common::walk::WalkEnd;
@@ -88,6 +89,9 @@ impl Event {
 /// The smallest record: a head of eight bytes in front of a [`tracer_common::event::EventHead`].
 const SMALLEST_RECORD: usize = 8 + size_of::<EventHead>();
 
+/// The reading end before a runtime watches it: it may go to another thread.
+pub type Unwatched = RingBuf<MapData>;
+
 /// The reading end.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
@@ -98,7 +102,7 @@ impl Ring {
     ///
     /// # Errors
     /// When the runtime cannot watch the descriptor.
-    pub fn new(ring: RingBuf<MapData>) -> Result<Self> {
+    pub fn new(ring: Unwatched) -> Result<Self> {
         // SAFETY: the ring owns its descriptor and keeps it open until it is dropped, with the registration.
         Ok(Self { ring: unsafe { AsyncFd::register(ring) }.context("the ring")? })
     }
@@ -114,11 +118,22 @@ impl Ring {
 
     /// Hands over what is there, in order, but no more than so many records; `false` if that was all.
     pub fn drain(&mut self, most: usize, mut each: impl FnMut(Event)) -> bool {
+        self.records(most, |record| Event::parse(record).into_iter().for_each(&mut each))
+    }
+
+    /// The same for the ring of a family; all that is there.
+    pub fn drain_kin(&mut self, mut each: impl FnMut(KinKind, Kin)) {
+        self.records(MAX_FAMILY as usize, |record| {
+            if let Some((kind, kin)) = Kin::parse(record) {
+                each(kind, kin);
+            }
+        });
+    }
+
+    fn records(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> bool {
         for _ in 0..most {
             let Some(record) = self.ring.get_mut().next() else { return false };
-            if let Some(event) = Event::parse(&record) {
-                each(event);
-            }
+            each(&record);
         }
         true
     }

@@ -4,6 +4,7 @@ pub mod balance;
 pub mod books;
 pub mod given;
 pub mod history;
+pub mod line;
 pub mod order;
 pub mod sample;
 pub mod snapshot;

@@ -5,7 +5,7 @@
 //! made of *old* survivors only: what was born long enough ago and lives. Churn, sessions and caches with a turnover are young or dead.
 //!
 //! What is not right on average: (1) a candidate that dies between the end of its window and its first look, and whose address another object has taken by then, is taken for that object; so the first
-//! look must come at once. How much that may be is estimated and added to the errors (module `mistaken`). (2) A cache that turns over more slowly than the observed time looks like a leak, because nobody saw the birth of what it drops. (3) The bytes of a part
+//! look must come at once; and so is one that dies later, if nothing tells the two apart. How much that may be is estimated and added to the errors (module `mistaken`). (2) A cache that turns over more slowly than the observed time looks like a leak, because nobody saw the birth of what it drops. (3) The bytes of a part
 //! that an object owns count as allocated at the line that allocated them, and, as long as the object lives, at the object's line too; as live only there.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,24 +13,29 @@ use std::collections::{BTreeMap, HashMap};
 use tracer_common::domain::Domain;
 use tracer_common::site::OTHER_SITES;
 
-use candidate::{Candidate, Pool, next_age_s};
+use candidate::{Candidate, FIRST_AGES_S, Pool, next_age_s};
 use ledger::{FIRST_PIECE_S, Ledger, Moment, PIECES};
 use limits::{Drawn, Sums};
 use mistaken::{ByClass, class};
-use random::Random;
 
+mod bounds;
 mod calibrate;
 mod candidate;
 mod facts;
 mod judge;
 mod ledger;
 mod limits;
+mod living;
 mod mistaken;
 mod random;
 mod window;
 
+pub use bounds::Bounds;
 pub use calibrate::HeapAt;
 pub use facts::{Errors, Sampled};
+pub use judge::{Evidence, Half, Hazard};
+pub use limits::Estimate;
+pub use random::Random;
 pub use window::{Happened, Look, Window};
 
 /// Moments of the clock that are kept; when there are as many, every second one is dropped.
@@ -39,24 +44,6 @@ const MOMENTS: usize = 1024;
 const RETRY_SHARE: f64 = 0.1;
 /// See [`RETRY_SHARE`].
 const RETRY_S: f64 = 0.1;
-
-/// How much is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Candidates in all; about 300 bytes each.
-    pub candidates: usize,
-    /// Candidates of a site.
-    pub per_site: usize,
-    /// Sites; some 800 bytes each. What is born at further ones is counted together, as [`OTHER_SITES`].
-    pub sites: usize,
-}
-
-impl Default for Bounds {
-    /// Together at most some 20 MiB.
-    fn default() -> Self {
-        Self { candidates: 20_000, per_site: 256, sites: 16_384 }
-    }
-}
 
 /// Names a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,6 +134,16 @@ impl Sampler {
             piece_s: FIRST_PIECE_S,
             counts: Counts::default(),
         }
+    }
+
+    /// From now on it remembers so much; sites that are there stay.
+    pub const fn bound(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
+    /// Of a process that has too few windows to be compared with the clock: what the windows of all those that take turns with it came to, time that passed over time that they were told.
+    pub const fn clock(&mut self, told_slow: f64) {
+        self.drawn.told_slow = told_slow;
     }
 
     /// How it has fared so far.
@@ -337,7 +334,8 @@ impl Sampler {
                     ledger.watched(candidate.weight, age(candidate.seen_s), age(now_s));
                     if candidate.identity.is_none() {
                         let bytes = candidate.weight * (candidate.size_bytes as f64 + owned_bytes as f64);
-                        ledger.mistakable.looked(candidate.size_bytes, bytes, now_s - candidate.seen_s);
+                        let later_s = now_s - candidate.seen_s;
+                        ledger.mistakable.looked(candidate.weight, candidate.size_bytes, bytes, later_s);
                     }
                 }
                 self.pool.change(id.0, |candidate| {
@@ -356,6 +354,9 @@ impl Sampler {
         if let Some(ledger) = self.sites.get_mut(&candidate.site) {
             let age = |at_s: f64| (at_s - candidate.born_s).max(0.0);
             ledger.died(candidate.weight, age(candidate.seen_s), age(now_s));
+            if candidate.identity.is_some() && age(candidate.seen_s) < FIRST_AGES_S[0] {
+                ledger.mistakable.died_soon(candidate.weight);
+            }
         }
     }
 }

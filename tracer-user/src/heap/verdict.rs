@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::history::Observation;
+use super::line::Line;
 
 /// Fewer observations say nothing about a course.
 const LEAST_OBSERVATIONS: usize = 4;
@@ -93,8 +94,7 @@ pub struct Judgement {
 #[must_use]
 pub fn judge(history: &[Observation]) -> Judgement {
     let history = in_order(history);
-    let growth = growth(later_half(&history));
-    let growth_bytes_per_second = if growth.is_finite() { growth } else { 0.0 };
+    let growth_bytes_per_second = growth(later_half(&history));
     Judgement { verdict: verdict(&history, growth_bytes_per_second), growth_bytes_per_second }
 }
 
@@ -126,20 +126,10 @@ fn later_half(history: &[Observation]) -> &[Observation] {
     &history[from..]
 }
 
-/// Least-squares slope of the live bytes, in bytes per second.
+/// Slope of the live bytes, in bytes per second.
 fn growth(history: &[Observation]) -> f64 {
-    let count = history.len() as f64;
-    let (Some(origin), true) = (history.first(), history.len() >= 2) else { return 0.0 };
-    let time = |seen: &Observation| seen.seconds - origin.seconds;
-    let mean_time = history.iter().map(time).sum::<f64>() / count;
-    let mean_live = history.iter().map(|seen| seen.live_bytes as f64).sum::<f64>() / count;
-    let (mut both, mut square) = (0.0, 0.0);
-    for seen in history {
-        let away = time(seen) - mean_time;
-        both += away * (seen.live_bytes as f64 - mean_live);
-        square += away * away;
-    }
-    both / square
+    let points: Vec<_> = history.iter().map(|seen| (seen.seconds, seen.live_bytes as f64)).collect();
+    Line::through(&points).map_or(0.0, |line| line.slope)
 }
 
 fn verdict(history: &[Observation], growth: f64) -> Verdict {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::thread::{Builder, JoinHandle};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::Builder;
 
 use aya::programs::UProbe;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
@@ -35,20 +38,63 @@ pub enum Link {
 #[derive(Default)]
 pub struct Links(Vec<Link>);
 
-/// Traps that are on their way out.
-pub struct Leaving(Vec<JoinHandle<()>>);
+/// Traps that are on their way out: each link's thread says when it is.
+pub struct Leaving(Vec<Receiver<()>>);
+
+/// Threads that take traps out. They are kept, because windows come several times a second, and to make a thread is dearer than what it does.
+#[derive(Default)]
+pub struct Exits(Vec<Exit>);
+
+/// One of them.
+struct Exit {
+    /// What it is to close; the second part goes when it has.
+    work: Sender<(Link, Sender<()>)>,
+    is_busy: Arc<AtomicBool>,
+}
+
+impl Exits {
+    /// Closes a link on a thread that has nothing else to do; where none can be had, here and now. What comes back is disconnected when it is closed.
+    fn close(&mut self, link: Link) -> Receiver<()> {
+        let (done, when_done) = channel();
+        let idle = self.0.iter().position(|exit| !exit.is_busy.load(Ordering::Acquire));
+        let exit = idle.or_else(|| {
+            self.0.push(Exit::start()?);
+            Some(self.0.len() - 1)
+        });
+        if let Some(exit) = exit.and_then(|at| self.0.get(at)) {
+            exit.is_busy.store(true, Ordering::Release);
+            // Of a thread that is gone the link comes back, and goes here.
+            let _ = exit.work.send((link, done));
+        }
+        when_done
+    }
+}
+
+impl Exit {
+    fn start() -> Option<Self> {
+        let (work, incoming) = channel::<(Link, Sender<()>)>();
+        let is_busy = Arc::new(AtomicBool::new(false));
+        let busy = Arc::clone(&is_busy);
+        let run = move || {
+            for (link, done) in incoming {
+                drop(link);
+                busy.store(false, Ordering::Release);
+                drop(done);
+            }
+        };
+        Builder::new().name("detach".to_owned()).spawn(run).ok()?;
+        Some(Self { work, is_busy })
+    }
+}
 
 impl Links {
     /// Takes all traps out, without waiting for it. The kernel removes the breakpoints of a link as soon as it is closed, and then waits, 30 to 90 ms, until nobody can be in a
     /// program any more (kernel/events/uprobes.c, `uprobe_unregister_sync`); so each link is closed on a thread of its own, lest the breakpoints of one wait for the
     /// end of another.
     #[must_use]
-    pub fn take_out(self) -> Leaving {
+    pub fn take_out(self, exits: &mut Exits) -> Leaving {
         // The largest first; the last is the one that most points are in.
-        let links = self.0.into_iter().rev();
-        // A thread that cannot be had drops what it was given, here and now.
-        let close = |link| Builder::new().name("detach".to_owned()).spawn(move || drop::<Link>(link)).ok();
-        Leaving(links.filter_map(close).collect())
+        Leaving(self.0.into_iter().rev().map(|link| exits.close(link)).collect())
     }
 }
 
@@ -56,14 +102,14 @@ impl Leaving {
     /// Whether all of them are out, and the kernel has forgotten them.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.0.iter().all(JoinHandle::is_finished)
+        self.0.iter().all(|link| link.try_recv() == Err(TryRecvError::Disconnected))
     }
 
     /// Waits for it.
     pub fn wait(self) {
-        for thread in self.0 {
-            // It does nothing that could fail.
-            let _ = thread.join();
+        for link in self.0 {
+            // Nothing is ever sent; it ends when the other side has gone.
+            let _ = link.recv();
         }
     }
 }

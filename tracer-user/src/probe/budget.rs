@@ -17,10 +17,16 @@ const THIN: u32 = 4;
 const PATIENCE: f64 = 4.0;
 /// The part of the budget that is planned for; the rest is for what was not foreseen.
 const PLANNED: f64 = 0.85;
+/// The part of the budget with which debts are paid off. What is spent beside windows (on each process of a family, on looks) is in no plan, and some of it is still owed when a recording ends.
+const PAID: f64 = 0.95;
+/// Debts of so many intervals are left to the mean.
+const SLACK: f64 = 3.0;
 /// The weight of the newest window in the running means.
 const NEWEST: f64 = 0.1;
-/// Windows before their terms are judged.
+/// Windows before it is judged whether they should be shorter.
 const JUDGED_AFTER: u32 = 4;
+/// How much longer they become at once where they may. Short ones see little, and what they see weighs much, so that the first are an expense; one is enough to see what a window costs.
+const LONGER: f64 = 3.0;
 /// Windows before they are found too dear.
 const LEAST_JUDGED: u32 = 3;
 /// Where windows would come less often than this, in seconds, shorter ones are better: what happens in one window is one observation.
@@ -146,7 +152,7 @@ impl Governor {
 
     /// Accounts for a window.
     pub fn account(&mut self, spent: Spent) {
-        let allowed_s = self.part * spent.passed_s.max(0.0);
+        let allowed_s = self.part * PAID * spent.passed_s.max(0.0);
         self.target.settle(spent.target_s.max(0.0), allowed_s);
         self.own.settle(spent.own_s.max(0.0), allowed_s);
         self.dead.add(spent.dead_s.max(0.0));
@@ -154,9 +160,12 @@ impl Governor {
             self.cut.add(f64::from(u8::from(spent.is_cut)));
         }
         self.judged += 1;
-        if self.judged >= JUDGED_AFTER {
-            self.adapt();
-        }
+        self.adapt();
+    }
+
+    /// We used so many seconds of a CPU for what no window is to blame for: it is paid off, and not expected again.
+    pub fn owe(&mut self, own_s: f64) {
+        self.own.debt_s += own_s.max(0.0);
     }
 
     /// When the next window comes.
@@ -188,7 +197,7 @@ impl Governor {
 
     /// Debts up to so many seconds of waiting are left to the mean: windows differ, and one dear window is no reason to look away just then.
     fn slack_s(&self) -> f64 {
-        4.0 * self.interval_s()
+        SLACK * self.interval_s()
     }
 
     /// Whether our own time sets the pace: that is for opening and closing, so a window that may cost the target more shows more for it.
@@ -198,10 +207,10 @@ impl Governor {
 
     fn adapt(&mut self) {
         let (interval_s, is_ours) = (self.interval_s(), self.is_ours());
-        if !is_ours && interval_s > SELDOM_S && self.share_s > SHORTEST_S {
+        if !is_ours && interval_s > SELDOM_S && self.share_s > SHORTEST_S && self.judged >= JUDGED_AFTER {
             self.share_s = (self.share_s / 2.0).max(SHORTEST_S);
         } else if (is_ours || interval_s < SELDOM_S / 2.0) && self.share_s < self.most_s {
-            self.share_s = (self.share_s * 2.0).min(self.most_s);
+            self.share_s = (self.share_s * LONGER).min(self.most_s);
         } else {
             return;
         }

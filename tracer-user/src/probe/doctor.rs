@@ -160,7 +160,7 @@ fn target(all: &mut Examination, process: &Process) -> Result<()> {
     all.note(
         true,
         "python",
-        format!("{}, {}, {}", python.version, python.flavour, python.image.path.display()),
+        format!("{}, {}, {}", python.named(), python.flavour, python.image.path.display()),
     );
     let domains = [Domain::Object, Domain::Mem, Domain::Raw];
     let wish = Wish {

@@ -84,6 +84,7 @@ const fn to_words(gate: Gate) -> [u64; WORDS] {
         gate.refused,
         gate.tail_cost_ns,
         gate.thin,
+        gate.marked,
     ]
 }
 
@@ -102,6 +103,7 @@ const fn from_words(words: [u64; WORDS]) -> Gate {
         refused,
         tail_cost_ns,
         thin,
+        marked,
     ] = words;
     Gate {
         open: first as u32,
@@ -118,6 +120,7 @@ const fn from_words(words: [u64; WORDS]) -> Gate {
         refused,
         tail_cost_ns,
         thin,
+        marked,
     }
 }
 
@@ -130,7 +133,7 @@ const _: () = {
     assert!(offset_of!(Gate, early_ns) == 48 && offset_of!(Gate, cost_ns) == 56);
     assert!(offset_of!(Gate, early_cost_ns) == 64 && offset_of!(Gate, hits) == 72);
     assert!(offset_of!(Gate, refused) == 80 && offset_of!(Gate, tail_cost_ns) == 88);
-    assert!(offset_of!(Gate, thin) == 96);
+    assert!(offset_of!(Gate, thin) == 96 && offset_of!(Gate, marked) == 104);
 };
 
 #[cfg(test)]
@@ -154,6 +157,7 @@ mod tests {
             refused: 12,
             tail_cost_ns: 13,
             thin: 14,
+            marked: 14,
         };
         assert_eq!(from_words(to_words(gate)), gate);
         assert_eq!(to_words(gate)[0], 2 << 32 | 1);

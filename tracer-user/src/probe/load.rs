@@ -7,7 +7,7 @@ use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfLoader};
 use tracer_common::config::{ProcessState, TraceConfig};
 use tracer_common::hook::{Hook, SlowCall, SlowCallKey};
-use tracer_common::limits::{CHUNK_ROWS, MAX_HOOKS, MAX_SLOW_CALLS};
+use tracer_common::limits::{CHUNK_ROWS, MAX_HOOKS, MAX_SLOW_CALLS, RING_BYTES};
 use tracer_common::native::Stage;
 use tracer_common::sample::Gate;
 use tracer_common::site::{OTHER_SITES, SiteTotals};
@@ -40,6 +40,11 @@ pub struct Limits {
     pub rows: u32,
 }
 
+/// Where nothing is traced.
+const SMALLEST: Limits = Limits { blocks: 1, sites: 1, rows: 0 };
+/// Bytes of a family's ring: 2,000 forks that nobody has read of yet.
+const FAMILY_RING_BYTES: u32 = 64 << 10;
+
 /// Whether the probes' own debug messages are wanted. Off, the messages are not even in the loaded programs: the level is a
 /// constant that the verifier knows, and it removes what cannot be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +67,15 @@ impl Probes {
     /// # Errors
     /// [`Kind::Privilege`] when the kernel does not let us, else what it says.
     pub fn load(limits: Limits, log: ProbeLog) -> Result<Self> {
-        Self::load_with(limits, log, 1)
+        Self::load_with(limits, log, 1, RING_BYTES)
+    }
+
+    /// The same for the programs that watch a family, with maps as small as they go.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_for_family() -> Result<Self> {
+        Self::load_with(SMALLEST, ProbeLog::Off, 1, FAMILY_RING_BYTES)
     }
 
     /// The same for a plan whose hits are counted and not traced: with maps as small as they go, but a counter for each of so many points.
@@ -73,10 +86,10 @@ impl Probes {
         let counters =
             u32::try_from(points).ok().filter(|points| *points < MAX_HOOKS).map(|points| points + 1);
         let counters = counters.ok_or_else(|| too_many(points))?;
-        Self::load_with(Limits { blocks: 1, sites: 1, rows: 0 }, ProbeLog::Off, counters)
+        Self::load_with(SMALLEST, ProbeLog::Off, counters, RING_BYTES)
     }
 
-    fn load_with(limits: Limits, log: ProbeLog, counters: u32) -> Result<Self> {
+    fn load_with(limits: Limits, log: ProbeLog, counters: u32, ring_bytes: u32) -> Result<Self> {
         if would_panic(&kernel_release(), &panic_on_warn()) {
             return Err(Error::failed("this kernel is set to panic on warnings, and kernels before 6.1 warn when such probes are loaded")
                 .next("`sysctl kernel.panic_on_warn=0` for the time of the trace; the warning itself is harmless"));
@@ -90,6 +103,7 @@ impl Probes {
             .map_max_entries("SITES", limits.sites.saturating_add(1))
             .map_max_entries("INTS", limits.sites)
             .map_max_entries("POINT_HITS", counters)
+            .map_max_entries("RING", ring_bytes)
             .map_max_entries("ROWS", limits.rows.div_ceil(CHUNK_ROWS as u32).max(1))
             .override_global("AYA_LOG_LEVEL", &level, true)
             .load(OBJECT)

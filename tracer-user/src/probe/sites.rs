@@ -136,6 +136,7 @@ struct Request<'a> {
     live: Option<&'a Process>,
     table: &'a Table,
     purpose: Purpose,
+    births: bool,
 }
 
 impl Request<'_> {
@@ -144,7 +145,7 @@ impl Request<'_> {
     }
 
     fn wants_births(&self) -> bool {
-        self.purpose == Purpose::Sample && self.wants(Domain::Object)
+        self.births && self.wants(Domain::Object)
     }
 }
 
@@ -172,9 +173,13 @@ pub struct Wish<'a> {
 pub fn plan(python: &Python, wish: &Wish<'_>) -> Result<HookPlan> {
     let memory = wish.live.map(|process| Memory::new(process.pid()));
     let table = Table::read(python, memory.as_ref());
-    let request = Request { domains: wish.domains, live: wish.live, table: &table, purpose: wish.purpose };
+    // Where ints have a freelist, their allocations do not tell who keeps them.
+    let follows_ints = wish.ints && python.layout().is_some_and(|layout| layout.objects.int_freelist);
+    let births = wish.purpose == Purpose::Sample || follows_ints;
+    let request =
+        Request { domains: wish.domains, live: wish.live, table: &table, purpose: wish.purpose, births };
     let mut planner = Planner::default();
-    let interpreter = Place { image: &python.image, tstate_slot: python.tstate_slot_vaddr() };
+    let interpreter = Place { image: &python.image, runtime: Some(python.runtime_vaddr) };
     let (completeness, counts, how) = match wish.how {
         How::Sites => by_sites(&mut planner, python, &interpreter, &request),
         how => (complete::judge(&python.image.elf, python, &request), Counts::default(), how),
@@ -185,7 +190,7 @@ pub fn plan(python: &Python, wish: &Wish<'_>) -> Result<HookPlan> {
         }
         let place = match (function.domain, wish.libc) {
             (Domain::Libc, None) => continue,
-            (Domain::Libc, Some(image)) => Place { image, tstate_slot: None },
+            (Domain::Libc, Some(image)) => Place { image, runtime: None },
             _ => interpreter,
         };
         planner.function(python, &request, &place, function, how)?;
@@ -198,7 +203,7 @@ pub fn plan(python: &Python, wish: &Wish<'_>) -> Result<HookPlan> {
 #[must_use]
 pub fn mappers(image: &Image) -> Vec<Point> {
     let mut planner = Planner::default();
-    let place = Place { image, tstate_slot: None };
+    let place = Place { image, runtime: None };
     for function in MAPPERS {
         let symbol = image.elf.symbol(function.symbol);
         let code = symbol.and_then(|symbol| Some((symbol, image.elf.code(symbol, FUNCTION_LIMIT)?)));
@@ -221,6 +226,34 @@ fn by_sites(
 ) -> (Completeness, Counts, How) {
     // A pass over the whole code of its own: made only where its answer can matter.
     let functions = || complete::judge(&python.image.elf, python, request);
+    if complete::is_free_threaded(python) {
+        // pymalloc is in the file, but nobody calls it: mimalloc's functions are hooked wherever the table names them, unless there are copies of them.
+        let (mut judged, how) = match complete::are_wrappers_pure(python) {
+            false => (functions(), How::Functions),
+            true => {
+                let facts = Facts::of(python, request.table);
+                (inlined::add(planner, python, place, request, &facts), How::Sites)
+            }
+        };
+        let of_pymalloc =
+            [Role::FastAlloc, Role::FastFree, Role::NewPool, Role::NewPoolReturn].map(|role| role as u8);
+        planner.points.retain(|point| !of_pymalloc.contains(&point.hook.role));
+        if judged.complete {
+            judged.reason = format!("{}, free-threaded", python.flavour);
+            let notes = request.table.notes(python).join("; ");
+            judged.reason =
+                if notes.is_empty() { judged.reason } else { format!("{}: {notes}", judged.reason) };
+        }
+        // Nobody could tell whether samples still live.
+        let knows_pages = python.layout().is_some_and(|layout| layout.pages.is_some());
+        if request.purpose == Purpose::Sample && !knows_pages {
+            judged.complete = false;
+            judged.reason.push_str(
+                "; the books of this version's mimalloc are not known, so samples cannot be followed: trace it with --exact",
+            );
+        }
+        return (judged, Counts::default(), how);
+    }
     let python_domains = [Domain::Object, Domain::Mem, Domain::Raw];
     let wanted = python_domains.iter().filter(|domain| request.wants(**domain)).count();
     let own = request.table.entries.iter().all(|entry| entry.server(python) == Server::Own);
@@ -228,14 +261,15 @@ fn by_sites(
         let functions = functions();
         if wanted == 0 || functions.complete {
             if request.wants_births() {
-                planner.births = births::add(planner, place, &Facts::of(python, request.table));
+                planner.births =
+                    births::add(planner, place, &Facts::of(python, request.table), request.purpose);
             }
             return (functions, Counts::default(), How::Functions);
         }
     }
     let facts = Facts::of(python, request.table);
     if request.wants_births() {
-        planner.births = births::add(planner, place, &facts);
+        planner.births = births::add(planner, place, &facts, request.purpose);
     }
     if facts.gap().is_some() {
         let functions = functions();
@@ -258,7 +292,8 @@ fn unhookable(image: &Image, function: &Function, what: &str) -> Error {
 #[derive(Clone, Copy)]
 struct Place<'a> {
     image: &'a Image,
-    tstate_slot: Option<u64>,
+    /// Address of `_PyRuntime` in its own address space, if it is there.
+    runtime: Option<u64>,
 }
 
 #[derive(Default)]
@@ -350,14 +385,16 @@ impl Planner {
         if self.points.iter().any(same) {
             return;
         }
-        let delta = place.tstate_slot.map(|slot| slot.wrapping_sub(vaddr).cast_signed());
-        let tstate_delta = delta.and_then(|delta| i32::try_from(delta).ok()).unwrap_or(0);
+        // At a return the instruction is the caller's: what lies at a distance from that is not the runtime.
+        let runtime = place.runtime.filter(|_| hook.returns == 0);
+        let delta = runtime.map(|runtime| runtime.wrapping_sub(vaddr).cast_signed());
+        let runtime_delta = delta.and_then(|delta| i32::try_from(delta).ok()).unwrap_or(0);
         self.points.push(Point {
             name: name.to_owned(),
             file: place.image.open.clone(),
             file_offset,
             vaddr,
-            hook: Hook { tstate_delta, ..hook },
+            hook: Hook { runtime_delta, ..hook },
             returns: hook.returns == 1,
             emulated,
         });

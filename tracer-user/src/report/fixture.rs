@@ -1,7 +1,8 @@
 //! One made-up recording that has everything a report can say, for the tests of all outputs.
 
 use super::story::{
-    Cost, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount, Unsupported, Unwind,
+    Cgroup, Container, Cost, Home, Hooks, IntValue, Ints, LossCount, Site, Story, Target, Totals, TypeCount,
+    Unsupported, Unwind,
 };
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
@@ -22,6 +23,7 @@ pub(super) fn story() -> Story {
             interpreter: Some("/opt/python/lib/libpython3.11.so.1.0".to_owned()),
             command: "python3 /app/app.py --port 8000".to_owned(),
             host: "web-3".to_owned(),
+            home: home(),
         },
         engine: "trace".to_owned(),
         seconds: 10.0,
@@ -59,6 +61,7 @@ pub(super) fn story() -> Story {
         sampling: None,
         watch: None,
         notes: Vec::new(),
+        processes: Vec::new(),
         losses: Loss::ALL
             .iter()
             .map(|loss| LossCount {
@@ -68,6 +71,20 @@ pub(super) fn story() -> Story {
             })
             .collect(),
         sites,
+    }
+}
+
+fn home() -> Home {
+    let path = "/system.slice/docker-8f2c1d7e5b3a4c6d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f.scope";
+    let id = &path["/system.slice/docker-".len()..path.len() - ".scope".len()];
+    Home {
+        namespace_pids: vec![4711, 7],
+        namespaces: ["mount", "pid"].map(str::to_owned).to_vec(),
+        root: None,
+        cgroup: Some(path.to_owned()),
+        cgroup_shared: false,
+        cgroups: vec![Cgroup { controllers: String::new(), path: path.to_owned() }],
+        container: Some(Container { runtime: "docker".to_owned(), id: id.to_owned() }),
     }
 }
 
@@ -130,6 +147,8 @@ fn types(types: &[(&str, u64)]) -> Vec<TypeCount> {
 fn leak() -> Site {
     let one = Spread { count: 1_000_000, min: 28, p50: 28, p90: 28, p99: 28, max: 28 };
     Site {
+        id: 0,
+        evidence: None,
         domain: "object".to_owned(),
         live_bytes: 28_000_000,
         live_blocks: 1_000_000,
@@ -152,6 +171,7 @@ fn leak() -> Site {
             small: 0,
             values: vec![IntValue { value: 1000, calls: 1_000_000 }],
         }),
+        processes: Vec::new(),
         stack: vec![
             native("leak_new_reference", "cPyRefs.c", 149, "cPyRefs.so"),
             python("handler", "/app/app.py", 12),
@@ -197,6 +217,7 @@ fn cache() -> Site {
             ("Key", 1),
         ]),
         ints: None,
+        processes: Vec::new(),
         stack: vec![
             native("PyUnicode_New", "Objects/unicodeobject.c", 1451, "/opt/python/lib/libpython3.11.so.1.0"),
             nameless(),
@@ -226,6 +247,7 @@ fn churn() -> Site {
         lifetimes_ns: Some(Spread { count: 399_999, min: 0, p50: 512, p90: 1_279, p99: 2_559, max: 12_288 }),
         types: Vec::new(),
         ints: None,
+        processes: Vec::new(),
         stack: Vec::new(),
         ..leak()
     }
@@ -248,6 +270,7 @@ fn small_ints() -> Site {
             small: 50_000,
             values: vec![IntValue { value: -1, calls: 50_000 }],
         }),
+        processes: Vec::new(),
         stack: vec![python("poll", "/app/poll.py", 7)],
         ..leak()
     }
@@ -262,6 +285,7 @@ fn quiet() -> Site {
         freed_blocks: 100,
         verdict: Verdict::Churn,
         ints: None,
+        processes: Vec::new(),
         stack: vec![python("parse", "/app/parse.py", 3)],
         ..small_ints()
     }
@@ -276,6 +300,7 @@ pub(super) fn mixed() -> Site {
         native(function, path, line, "engine.cpython-311-x86_64-linux-gnu.so")
     };
     Site {
+        processes: Vec::new(),
         stack: vec![
             own("PyLong_FromLong", "Objects/longobject.c", 212),
             Frame { inlined: true, ..extension("new_count", "/build/engine/src/counts.h", 14) },

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::home::Home;
 use crate::error::{Context, Result};
 
 /// One CPython process.
@@ -19,6 +20,9 @@ pub struct ProcessRow {
     pub reason: String,
     /// Arguments.
     pub command: Vec<String>,
+    /// Where it lives.
+    #[serde(flatten)]
+    pub home: Home,
 }
 
 /// One JSON array, and a line end.

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::home::{Cgroup, Container, Home};
+pub use super::kin::{Process, Share};
 pub use super::sampling::{Sampling, Score, SiteErrors, SumErrors};
 pub use super::watch::Watch;
 use crate::heap::order::Sort;
+use crate::heap::sample::Evidence;
 use crate::heap::spread::Spread;
 use crate::heap::verdict::{Verdict, rank};
 use crate::symbol::Frame;
@@ -40,6 +43,9 @@ pub struct Story {
     /// What the reader must know to read the figures right, a sentence each: "live counts only blocks older than 5 s".
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Every process that was recorded, in the order in which they joined; none where only one was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<Process>,
     /// Every row of the loss table with a count, zero included.
     pub losses: Vec<LossCount>,
     /// Worst first.
@@ -62,6 +68,9 @@ pub struct Target {
     pub command: String,
     /// Host name.
     pub host: String,
+    /// Where on that host it lives.
+    #[serde(flatten)]
+    pub home: Home,
 }
 
 /// What was hooked, and whether that is everything.
@@ -171,6 +180,9 @@ pub const OTHER_SITES: &str = "(other sites)";
 /// One site: a stack in a domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Site {
+    /// Its hash, which means something only while it is recorded.
+    #[serde(skip)]
+    pub id: u64,
     /// Name of the domain.
     pub domain: String,
     /// Bytes asked for that still live.
@@ -206,11 +218,17 @@ pub struct Site {
     /// Growth that is exceeded in 99 of 100 cases, bytes per second: what sampled sites are put in order by.
     #[serde(rename = "growth_bytes_per_second_at_least", default, skip_serializing_if = "Option::is_none")]
     pub growth_at_least: Option<f64>,
+    /// What the verdict of samples was made of; not kept in captures.
+    #[serde(skip)]
+    pub evidence: Option<Evidence>,
     /// How far off the estimates may be; `None`: they are exact.
     #[serde(flatten)]
     pub errors: Option<SiteErrors>,
     /// `--ints`: what `PyLong_FromLong` did on this stack.
     pub ints: Option<Ints>,
+    /// What part of it is whose, where several processes were recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<Share>,
     /// Innermost first.
     pub stack: Vec<Frame>,
     /// The stack is not whole, and why: "deeper than --max-depth".

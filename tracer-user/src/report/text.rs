@@ -11,6 +11,7 @@ use super::{Style, estimate, plain, units};
 use crate::error::{Context, Result};
 use page::{Ink, Page};
 
+mod family;
 mod head;
 mod page;
 mod sampled;
@@ -33,9 +34,12 @@ fn page(story: &Story, style: &Style) -> String {
     let mut page = Page::new(style);
     let lines = lines(story);
     head::write(&mut page, story, &lines);
+    family::table(&mut page, story);
     // A site that keeps nothing is not worth a stranger's time, unless it took references of cached ints.
-    let (worth, quiet): (Vec<&Site>, Vec<&Site>) =
-        story.sites.iter().partition(|site| site.live_blocks > 0 || site.ints.is_some());
+    let (worth, quiet): (Vec<&Site>, Vec<&Site>) = story
+        .sites
+        .iter()
+        .partition(|site| site.live_blocks > 0 || site.ints.is_some() || site.held_at_exit().1 > 0);
     page.blank();
     if worth.is_empty() {
         nothing(&mut page, story);

@@ -10,7 +10,7 @@ use crate::probe::load::Probes;
 use crate::session::subject::Subject;
 use crate::target::modules::{CodeFile, Modules, Place};
 use crate::unwind::pack::Limits;
-use crate::unwind::{Facts, Unwinder};
+use crate::unwind::{Facts, Rows, Unwinder};
 
 /// Rows for which there is room at least, 3.75 MiB: an interpreter with its libraries has some 130,000, and numpy brings 500,000. A command that has not run yet has mapped nothing.
 const LEAST_ROWS: u32 = 960 << 10;
@@ -35,11 +35,11 @@ pub(super) struct Code {
 
 impl Code {
     /// Reads what is mapped, and makes its tables; nothing is in the kernel yet.
-    pub(super) fn read(subject: &Subject) -> Result<Self> {
+    pub(super) fn read(subject: &Subject, rows: &Rows) -> Result<Self> {
         let limits = Limits { modules: MAX_MODULES, pages: MAX_PAGES, rows: MOST_ROWS, rules: MAX_RULES };
         let mut this = Self {
             modules: Modules::default(),
-            unwinder: Unwinder::new(limits, Some(&subject.python.image)),
+            unwinder: Unwinder::sharing(limits, Some(&subject.python.image), Rows::clone(rows)),
             looked: Instant::now(),
             spent: Duration::ZERO,
             answered: 0,
@@ -50,7 +50,7 @@ impl Code {
         if subject.is_fresh() {
             // Its libraries are mapped within a millisecond of its first instruction, and it allocates within the next.
             let interpreter = &subject.python.image.open;
-            let libraries = subject.python.libraries.iter().chain([interpreter]);
+            let libraries = subject.python.libraries.iter().map(|library| &library.open).chain([interpreter]);
             let files: Vec<CodeFile> = libraries.filter_map(|path| CodeFile::of_file(path).ok()).collect();
             this.unwinder.prepare(&files);
         }
@@ -109,6 +109,24 @@ impl Code {
             self.write(probes)?;
         }
         Ok(changed)
+    }
+
+    /// From now on the code of another process: what it has mapped is read again, and its tables are written. What the one before had mapped comes back.
+    pub(super) fn turn_to(
+        &mut self,
+        mut modules: Modules,
+        subject: &Subject,
+        probes: &mut Probes,
+    ) -> Result<Modules> {
+        modules.refresh(&subject.process)?;
+        let before = std::mem::replace(&mut self.modules, modules);
+        self.looked = Instant::now();
+        self.write(probes).map(|()| before)
+    }
+
+    /// What a process has mapped of which nothing is known yet, with the files that are open.
+    pub(super) fn modules_of_another(&self) -> Modules {
+        self.modules.beside()
     }
 
     /// What an address is, if it is of a file.

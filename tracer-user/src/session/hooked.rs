@@ -13,10 +13,12 @@ use crate::probe::attach::{Links, Method};
 use crate::probe::calibrate::TrapCost;
 use crate::probe::load::{Limits, Probes};
 use crate::probe::sites::{self, HookPlan, Purpose, Wish};
-use crate::probe::{calibrate, doctor, multi};
+use crate::probe::{btf, calibrate, doctor, multi};
 use crate::session::code::Code;
+use crate::session::follow::{Shared, Spare};
 use crate::session::subject::Subject;
 use crate::session::{Armed, price};
+use crate::target::current;
 use crate::target::image::Image;
 
 /// Perf events that may be attached one by one. Taking one out costs about 0.17 s here (674 of them took 116 s, and no less from many threads: the kernel does it
@@ -42,14 +44,16 @@ pub(super) struct Hooked {
     pub(super) hooks: HookPlan,
     /// The target's code; `None` where no C frames are wanted.
     pub(super) code: Option<Code>,
+    /// Unwind rows for which there is room.
+    pub(super) rows: u32,
     /// Milliseconds that it took to put the traps in.
     pub(super) attach_ms: f64,
 }
 
 impl Hooked {
     /// Plans, loads and attaches; nothing counts yet.
-    pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<Self> {
-        let mut this = Self::load(plan, subject)?;
+    pub(super) fn hook(plan: &Plan, subject: &Subject, shared: &Shared) -> Result<Self> {
+        let mut this = Self::load(plan, subject, shared)?;
         let begin = Instant::now();
         this.links = this.method.attach(&mut this.probes, &this.hooks.points, subject.process.pid())?;
         this.attach_ms = begin.elapsed().as_secs_f64() * 1e3;
@@ -59,8 +63,8 @@ impl Hooked {
     }
 
     /// Plans and loads; no trap is in yet.
-    pub(super) fn load(plan: &Plan, subject: &Subject) -> Result<Self> {
-        let hooks = plan_hooks(subject, plan)?;
+    pub(super) fn load(plan: &Plan, subject: &Subject, shared: &Shared) -> Result<Self> {
+        let hooks = shared.plan(subject, || plan_hooks(subject, plan))?;
         if !hooks.completeness.complete && !plan.incomplete {
             let reason = &hooks.completeness.reason;
             return Err(Error::new(
@@ -70,30 +74,35 @@ impl Hooked {
             .next("frees that pass unseen invent leaks; trace what can be seen with --incomplete"));
         }
         price::check(plan, subject, &hooks)?;
-        Self::load_hooks(plan, subject, hooks)
+        Self::load_hooks(plan, subject, hooks, shared)
     }
 
     /// The same for hooks that are planned already.
-    pub(super) fn load_hooks(plan: &Plan, subject: &Subject, hooks: HookPlan) -> Result<Self> {
-        let mut code = if plan.native == Mode::Off { None } else { Some(Code::read(subject)?) };
+    pub(super) fn load_hooks(
+        plan: &Plan,
+        subject: &Subject,
+        hooks: HookPlan,
+        shared: &Shared,
+    ) -> Result<Self> {
+        let mut code = if plan.native == Mode::Off { None } else { Some(Code::read(subject, &shared.rows)?) };
         let rows = code.as_mut().map_or(0, Code::room_for_rows);
         // Windows keep no blocks in the kernel.
         let blocks = if matches!(plan.engine, Engine::Sample { .. }) { 1 } else { plan.limits.blocks };
-        let mut probes = Probes::load(Limits { rows, blocks, ..plan.limits }, plan.probe_log)?;
+        let limits = Limits { rows, blocks, ..plan.limits };
+        let (mut probes, method) = match shared.spare(plan, limits) {
+            Some(Spare { probes, method, .. }) => (probes, method),
+            None => load_probes(plan, limits, hooks.points.len())?,
+        };
         if let Some(code) = &mut code {
             code.write(&mut probes)?;
         }
-        probes.configure(configuration(plan, subject, &hooks), process_state(subject))?;
+        let (config, state) = settings(plan, subject, &hooks);
+        probes.configure(config, state)?;
         let meanings: Vec<Hook> = hooks.points.iter().map(|point| point.hook).collect();
         probes.set_hooks(&meanings, &hooks.slow_calls)?;
-        let multi = !plan.perf_events && multi::supported(&doctor::kernel_release());
-        if !multi && hooks.points.len() > PERF_EVENTS {
-            return Err(too_many(hooks.points.len()));
-        }
-        let method = Method::load(&mut probes, multi)?;
-        let trap = calibrate::trap_cost(&method, &mut probes)?;
+        let trap = shared.trap(|| calibrate::trap_cost(&method, &mut probes))?;
         probes.watch_process()?;
-        Ok(Self { probes, method, links: Links::default(), trap, hooks, code, attach_ms: 0.0 })
+        Ok(Self { probes, method, links: Links::default(), trap, hooks, code, rows, attach_ms: 0.0 })
     }
 
     /// Begins to count.
@@ -102,6 +111,12 @@ impl Hooked {
             self.probes.arm(true)?;
         }
         Ok(Armed { instant: Instant::now(), wall: SystemTime::now(), rss_bytes: subject.process.rss_bytes() })
+    }
+
+    /// From now on hits of another process count, and of none before.
+    pub(super) fn turn_to(&mut self, config: TraceConfig, state: ProcessState) -> Result<()> {
+        self.probes.configure(config, state)?;
+        self.probes.arm(true)
     }
 
     /// The first message: whom, where, and whether that is everything.
@@ -115,12 +130,23 @@ impl Hooked {
         format!(
             "tracing {} (python {}): {} probe points{stepped} in {:.0} ms, hooks {}; Ctrl-C stops",
             subject.process.pid(),
-            subject.python.version,
+            subject.python.named(),
             points.len(),
             self.attach_ms,
             if completeness.complete { "complete" } else { "NOT complete" },
         )
     }
+}
+
+/// Loads the probes for so many points, and their programs; they are on nothing yet.
+pub(super) fn load_probes(plan: &Plan, limits: Limits, points: usize) -> Result<(Probes, Method)> {
+    let mut probes = Probes::load(limits, plan.probe_log)?;
+    let multi = !plan.perf_events && multi::supported(&doctor::kernel_release());
+    if !multi && points > PERF_EVENTS {
+        return Err(too_many(points));
+    }
+    let method = Method::load(&mut probes, multi)?;
+    Ok((probes, method))
 }
 
 /// Plans the hooks of a target. The C library is looked for only where it is asked for.
@@ -152,16 +178,25 @@ fn plan_hooks(subject: &Subject, plan: &Plan) -> Result<HookPlan> {
     )
 }
 
+/// What the probes must know of a process.
+pub(super) fn settings(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> (TraceConfig, ProcessState) {
+    (configuration(plan, subject, hooks), process_state(subject))
+}
+
 fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfig {
     let (ns_dev, ns_ino) = subject.process.pid_namespace();
     // Only where every free of an object is seen, an address is known to be the same code object.
     let frees_seen = hooks.completeness.complete && plan.domains.contains(&Domain::Object);
     let samples = matches!(plan.engine, Engine::Sample { .. });
     let more = match (samples, frees_seen) {
+        (true, _) if plan.follow => work::LOG | work::TURNS,
         (true, _) => work::LOG,
         (false, true) => work::REMEMBER_CODE,
         (false, false) => 0,
     };
+    let told = if hooks.table.tells_gil() { work::GIL_TOLD } else { 0 };
+    let twice = if hooks.table.frees_twice(&subject.python) { work::TWICE } else { 0 };
+    let births = if !samples && hooks.births.hooked > 0 { work::BIRTHS } else { 0 };
     TraceConfig {
         armed: 0,
         max_depth: plan.max_depth,
@@ -169,15 +204,22 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
         ns_ino,
         ns_tgid: subject.process.namespace_pid(),
         pool_bytes: subject.layout.pools.pool_size as u32,
-        work: plan.work | more,
+        work: plan.work | more | told | births | twice,
         // Without stacks there is nothing to walk.
         native: if plan.work & work::STACKS == 0 { Mode::Off } else { plan.native } as u32,
+        current: if subject.is_fresh() {
+            current::of_file(&subject.python)
+        } else {
+            current::of_process(&subject.python, &subject.process)
+        },
+        thread_pointer_at: btf::thread_pointer_at().unwrap_or(0),
+        small_ints: subject.layout.objects.small_ints,
         layout: subject.layout.walk,
     }
 }
 
-/// A program that has not mapped its interpreter yet has no thread state slot: the first hit finds it.
+/// Where the runtime of a program is that has not mapped its interpreter yet, the first hit finds out.
 fn process_state(subject: &Subject) -> ProcessState {
-    let known = if subject.is_fresh() { None } else { subject.python.tstate_slot() };
-    ProcessState { tstate_slot: known.unwrap_or(0), kernel_tgid: 0, code_epoch: 1, ..ProcessState::default() }
+    let known = if subject.is_fresh() { None } else { subject.python.runtime() };
+    ProcessState { runtime: known.unwrap_or(0), kernel_tgid: 0, code_epoch: 1, ..ProcessState::default() }
 }

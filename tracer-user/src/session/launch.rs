@@ -1,7 +1,8 @@
 //! Starting a command so that its first bytecode is traced. It is followed by `ptrace` through as many `exec`s as it takes to become a CPython
 //! (a shim, `env`, a shell script), stands still before that image's first instruction until the probes are in, and is then let go for good.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -54,14 +55,14 @@ impl Launched {
 
     /// From one exec to the next, until the image is a CPython.
     fn run_until_python(&self, shown: &str) -> Result<Python> {
-        let environment: Vec<_> = std::env::vars_os().collect();
         self.wait_for_exec(shown, true)?;
         request(libc::PTRACE_SETOPTIONS, self.pid, libc::PTRACE_O_TRACEEXEC)
             .context("following the command")?;
         loop {
-            let image: PathBuf =
-                std::fs::read_link(format!("/proc/{}/exe", self.pid)).context("the command's image")?;
-            match Python::of_file(&image, &environment) {
+            let what = "the command's image";
+            let image: PathBuf = std::fs::read_link(format!("/proc/{}/exe", self.pid)).context(what)?;
+            let environment = std::fs::read(format!("/proc/{}/environ", self.pid)).context(what)?;
+            match Python::of_started(self.pid(), &variables(&environment)) {
                 Ok(python) => return Ok(python),
                 // Only a Python may say why it will not do; anything else is a shim until it has ended.
                 Err(error)
@@ -113,6 +114,16 @@ impl Drop for Launched {
             }
         }
     }
+}
+
+/// The variables of an environment as the kernel shows it.
+fn variables(environment: &[u8]) -> Vec<(OsString, OsString)> {
+    let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    let variables = environment.split(|byte| *byte == 0).filter_map(|variable| {
+        let equals = variable.iter().position(|byte| *byte == b'=').filter(|at| *at > 0)?;
+        Some((text(&variable[..equals]), text(&variable[equals + 1..])))
+    });
+    variables.collect()
 }
 
 /// One `ptrace` request with a number for data.

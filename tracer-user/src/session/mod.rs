@@ -1,16 +1,13 @@
 //! The loop that drives a recording: open, hook, arm, wait, disarm, report. It owns time and the tokio runtime; everything it calls is handed both.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::plan::{Engine, Plan};
 use crate::cli::print;
+use crate::drain::books;
 use crate::drain::log::ProbeMessages;
-use crate::drain::ring::Ring;
-use crate::drain::{books, clock};
 use crate::error::{Context, Result};
 use crate::heap::history::Histories;
 use crate::heap::snapshot::{Books, Moment};
@@ -22,20 +19,32 @@ use crate::report::{self, Format};
 mod check;
 mod code;
 mod descriptors;
+mod follow;
+mod frames;
+pub mod home;
 mod hooked;
 mod launch;
 mod meter;
+mod moments;
 mod names;
 mod price;
+mod priority;
+mod reader;
 mod sampling;
+mod signals;
 mod story;
 mod subject;
 mod watch;
 
 use check::Check;
+use follow::Company;
+use frames::{Frames, Told};
 use hooked::Hooked;
 use meter::Meter;
+use moments::{Armed, Closed, Ended};
 use names::Names;
+use reader::Reader;
+use signals::Signals;
 use subject::Subject;
 use watch::Watch;
 
@@ -43,36 +52,10 @@ use watch::Watch;
 const TICK: Duration = Duration::from_millis(250);
 /// The same for short looks, so that they have a history too.
 const SHORT_TICK: Duration = Duration::from_millis(50);
-/// Records of the ring that are read between two looks at what the kernel asks.
-const BATCH: usize = 64;
+/// How long a recording without an end lasts: as long as a clock can add.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86400);
 /// What a short look is.
 const SHORT: Duration = Duration::from_secs(5);
-
-/// Why a recording ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    TimeUp,
-    Interrupted,
-    Gone,
-    Finalizing,
-    Exec,
-    /// No window is short enough for the budget.
-    TooDear,
-}
-
-impl Ended {
-    /// The words of the report.
-    const fn words(self) -> &'static str {
-        match self {
-            Self::TimeUp => "the time was up",
-            Self::Interrupted => "interrupted",
-            Self::Gone => "the target ended",
-            Self::Finalizing => "the interpreter began to end",
-            Self::Exec => "the target replaced its image (exec)",
-            Self::TooDear => "windows cost too much here",
-        }
-    }
-}
 
 /// Records, prints the short report and writes the file that was asked for.
 ///
@@ -81,59 +64,75 @@ impl Ended {
 pub fn record(plan: &Plan) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
-    match plan.engine {
-        Engine::Trace | Engine::Watch => runtime.block_on(recording(plan, None)),
-        Engine::Sample { budget, window } => {
-            runtime.block_on(sampling::record(plan, sampling::Wish { budget, longest: window }))
-        }
+    if plan.follow {
+        return match plan.engine {
+            Engine::Sample { budget, window } => {
+                runtime.block_on(sampling::record_family(plan, sampling::Wish { budget, longest: window }))
+            }
+            Engine::Trace | Engine::Watch => runtime.block_on(follow::record(plan)),
+        };
     }
+    runtime.block_on(alone(plan))
 }
 
-/// Traces or watches; the story gets the note.
-async fn recording(plan: &Plan, note: Option<String>) -> Result<()> {
+/// One process: its children are none of our business.
+async fn alone(plan: &Plan) -> Result<()> {
     // Before anything is hooked: from here on, a signal ends the recording and not the program.
     let mut signals = Signals::new()?;
     let before = descriptors::raise();
     let mut subject = Subject::open(&plan.whom, before)?;
+    let mut company = Company::alone();
+    let story = match plan.engine {
+        Engine::Trace | Engine::Watch => traced(plan, &mut subject, &mut signals, &mut company).await?,
+        Engine::Sample { budget, window } => {
+            let wish = sampling::Wish { budget, longest: window };
+            sampling::record(plan, wish, &mut subject, &mut signals, &mut company).await?
+        }
+    };
+    publish(plan, &story)
+}
+
+/// Traces or watches a process to its end, or to that of the recording.
+async fn traced(
+    plan: &Plan,
+    subject: &mut Subject,
+    signals: &mut Signals,
+    company: &mut Company,
+) -> Result<Story> {
+    company.look_out(plan, subject);
     // Whatever fails when the target has ended meanwhile fails because of that.
     let watches = plan.engine == Engine::Watch;
     let hooked = if watches {
-        watch::hook(plan, &subject).map(|(hooked, watch)| (hooked, Some(watch)))
+        watch::hook(plan, subject, &company.shared).map(|(hooked, watch)| (hooked, Some(watch)))
     } else {
-        Hooked::hook(plan, &subject).map(|hooked| (hooked, None))
+        Hooked::hook(plan, subject, &company.shared).map(|hooked| (hooked, None))
     };
     let (mut hooked, watch) = hooked.map_err(|error| subject.check().err().unwrap_or(error))?;
-    let mut recording = Recording::new(plan, &subject, &mut hooked.probes)?;
-    let armed = hooked.arm(&subject, plan.empty_probes)?;
+    let mut recording = Recording::new(plan, subject, &mut hooked.probes, company)?;
+    let armed = hooked.arm(subject, plan.empty_probes)?;
     recording.meter = Meter::start();
-    recording.check = Some(Check::begin(&subject, &hooked.hooks, &mut hooked.probes)?);
+    recording.check = Some(Check::begin(subject, &hooked.hooks, &mut hooked.probes)?);
     recording.watch = watch;
     if let Some(watch) = &mut recording.watch {
-        watch.begin(&subject, &mut hooked, &mut recording.meter)?;
+        watch.begin(subject, &mut hooked, &mut recording.meter)?;
     }
     subject.release()?;
-    if plan.details {
-        hooked.hooks.points.iter().for_each(|point| say(plan, &format!("probe point: {point}")));
-    }
-    let headline = if watches { watch::headline(&subject, &hooked.hooks) } else { hooked.headline(&subject) };
+    say_points(plan, &hooked);
+    let headline = if watches { watch::headline(subject, &hooked.hooks) } else { hooked.headline(subject) };
     say(plan, &headline);
-    let ended = recording.watch(&subject, &mut hooked, &mut signals, armed).await?;
+    company.armed(subject, armed, &hooked);
+    let ended = recording.watch(subject, &mut hooked, signals, armed, company).await?;
+    // One that has ended meanwhile was not interrupted.
+    let ended = if subject.process.still_same() { ended } else { ended.of_one_that_is_gone() };
     signals.next_one_aborts();
     if !matches!(ended, Ended::Finalizing | Ended::Exec | Ended::Gone) {
-        recording.last_check(&subject, &mut hooked, armed)?;
+        recording.last_check(subject, &mut hooked, armed)?;
     }
     hooked.probes.arm(false)?;
-    let closed = Closed {
-        ended,
-        seconds: armed.instant.elapsed().as_secs_f64(),
-        now_ns: clock::monotonic_ns(),
-        // An interpreter that is ending gives its memory back while we look: the last tick knows better.
-        rss_bytes: if ended == Ended::Finalizing { None } else { subject.process.rss_bytes() },
-    };
+    let closed = Closed::now(ended, armed, subject);
+    company.ended = Some(ended);
     say(plan, &format!("{}; taking the probes out and reading the books", ended.words()));
-    let mut story = recording.finish(&subject, hooked, armed, closed)?;
-    story.notes.extend(note);
-    publish(plan, &story)
+    recording.finish(subject, hooked, armed, closed)
 }
 
 /// The short report to stdout, and the file that was asked for.
@@ -156,55 +155,17 @@ fn say(plan: &Plan, message: &str) {
     }
 }
 
-/// The moment of arming, on the three clocks that are needed.
-#[derive(Clone, Copy, Debug)]
-struct Armed {
-    instant: Instant,
-    wall: SystemTime,
-    rss_bytes: Option<u64>,
-}
-
-/// The moment of disarming.
-#[derive(Clone, Copy, Debug)]
-struct Closed {
-    ended: Ended,
-    seconds: f64,
-    now_ns: u64,
-    rss_bytes: Option<u64>,
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let open = |kind| signal(kind).context("signals");
-        Ok(Self { interrupt: open(SignalKind::interrupt())?, terminate: open(SignalKind::terminate())? })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    /// From now on a signal does what it does to any program: the traps are in file descriptors and end with us.
-    fn next_one_aborts(&self) {
-        for number in [libc::SIGINT, libc::SIGTERM] {
-            // SAFETY: the default disposition runs no code of ours.
-            unsafe { libc::signal(number, libc::SIG_DFL) };
-        }
+/// Every probe point, with `-v`.
+fn say_points(plan: &Plan, hooked: &Hooked) {
+    if plan.details {
+        hooked.hooks.points.iter().for_each(|point| say(plan, &format!("probe point: {point}")));
     }
 }
 
 /// What a recording gathers while it runs.
 struct Recording<'p> {
     plan: &'p Plan,
-    ring: Ring,
+    reader: Reader,
     names: Names,
     histories: Histories,
     messages: Option<ProbeMessages>,
@@ -217,16 +178,17 @@ struct Recording<'p> {
 }
 
 impl<'p> Recording<'p> {
-    fn new(plan: &'p Plan, subject: &Subject, probes: &mut Probes) -> Result<Self> {
-        let ring = Ring::new(probes.take_ring()?)?;
+    fn new(plan: &'p Plan, subject: &Subject, probes: &mut Probes, company: &Company) -> Result<Self> {
+        let frames = Frames::new(subject, company.shared.codes.clone());
+        let reader = Reader::start(probes.take_ring()?, frames)?;
         let messages = match plan.probe_log {
             ProbeLog::Off => None,
             ProbeLog::Debug => Some(ProbeMessages::open(probes)?),
         };
         Ok(Self {
             plan,
-            ring,
-            names: Names::new(subject, &plan.debug_dirs)?,
+            reader,
+            names: Names::new(subject, &plan.debug_dirs, false)?,
             histories: Histories::default(),
             messages,
             meter: Meter::idle(),
@@ -243,29 +205,31 @@ impl<'p> Recording<'p> {
         hooked: &mut Hooked,
         signals: &mut Signals,
         armed: Armed,
+        company: &mut Company,
     ) -> Result<Ended> {
-        // SAFETY: the descriptor is the subject's, which outlives this function and keeps it open.
-        let target =
-            unsafe { AsyncFd::register(subject.process.pidfd()) }.context("the target's descriptor")?;
+        let target = subject.end()?;
         let mut ticks = self.ticks();
-        let forever = Duration::from_secs(100 * 365 * 86400);
-        let deadline = armed.instant + self.plan.duration.unwrap_or(forever);
+        let deadline = company.until.unwrap_or(armed.instant + self.plan.duration.unwrap_or(FOREVER));
         loop {
             tokio::select! {
                 biased;
-                () = signals.any() => return Ok(Ended::Interrupted),
-                ready = self.ring.ready() => {
-                    ready?;
-                    if let Some(ended) = self.read_ring(subject, hooked)? {
+                // Its last words may still be in the ring: one that is another program by now was not interrupted.
+                () = signals.any() => {
+                    return Ok(self.last_words(subject, hooked).await?.unwrap_or(Ended::Interrupted));
+                }
+                told = self.reader.next() => {
+                    if let Some(ended) = self.take(told?, subject, hooked)? {
                         return Ok(ended);
                     }
                 }
-                ended = target.readable() => {
-                    ended.context("the target's descriptor")?.retain_ready();
-                    // Its last words may still be in the ring.
-                    return Ok(self.read_ring(subject, hooked)?.unwrap_or(Ended::Gone));
+                ended = target.come() => {
+                    ended?;
+                    return Ok(self.last_words(subject, hooked).await?.unwrap_or(Ended::Gone));
                 }
-                () = sleep_until(deadline.into()) => return Ok(Ended::TimeUp),
+                () = sleep_until(deadline.into()) => {
+                    return Ok(self.last_words(subject, hooked).await?.unwrap_or(Ended::TimeUp));
+                }
+                () = company.children_come() => company.sweep()?,
                 _ = ticks.tick() => self.tick(subject, hooked, armed)?,
             }
         }
@@ -278,23 +242,18 @@ impl<'p> Recording<'p> {
         ticks
     }
 
-    /// Reads what the ring holds: names at once, and the target's own milestones.
-    fn read_ring(&mut self, subject: &Subject, hooked: &mut Hooked) -> Result<Option<Ended>> {
-        let mut ended = None;
-        let names = &mut self.names;
-        let Hooked { probes, code, .. } = hooked;
-        loop {
-            // Code that was mapped a moment ago is taken up before the stacks that wait here: more of them come as long as it is not known.
-            if let Some(code) = code.as_mut() {
-                code.answer(subject, probes)?;
-                code.refresh_if_old(subject, probes)?;
-            }
-            let more =
-                self.ring.drain(BATCH, |event| ended = names.take(event, code.as_ref()).or(ended.take()));
-            if !more {
-                return Ok(ended);
-            }
-        }
+    /// What the ring holds at the end of the recording, or of the target.
+    async fn last_words(&mut self, subject: &Subject, hooked: &mut Hooked) -> Result<Option<Ended>> {
+        let rest = self.reader.rest().await?;
+        learn(&mut self.names, rest, subject, hooked)
+    }
+
+    /// Takes something new, and what has come after it; a milestone of the target ends the recording.
+    fn take(&mut self, first: Told, subject: &Subject, hooked: &mut Hooked) -> Result<Option<Ended>> {
+        let mut told = vec![first];
+        // What has come meanwhile is taken with it, so that one look at what is mapped does for all.
+        told.extend(std::iter::from_fn(|| self.reader.more()));
+        learn(&mut self.names, told, subject, hooked)
     }
 
     fn tick(&mut self, subject: &Subject, hooked: &mut Hooked, armed: Armed) -> Result<()> {
@@ -350,8 +309,9 @@ impl<'p> Recording<'p> {
         closed: Closed,
     ) -> Result<Story> {
         // The ring is read to its end: a stack may have come after the last wake-up.
-        self.read_ring(subject, &mut hooked)?;
-        let Hooked { mut probes, method, links, trap, hooks, code, attach_ms } = hooked;
+        let (rest, frames) = self.reader.end()?;
+        learn(&mut self.names, rest, subject, &mut hooked)?;
+        let Hooked { mut probes, method, links, trap, hooks, code, attach_ms, .. } = hooked;
         self.meter.stop(&method, &mut probes);
         // An interpreter that is ending frees what is to be looked at: then it is read first, and the traps wait.
         let mut links = Some(links);
@@ -371,7 +331,7 @@ impl<'p> Recording<'p> {
             watch.complete(&mut facts, &books);
             self.plan.sort.sort(&mut facts);
         }
-        let names = self.names.finish();
+        let names = self.names.finish(frames);
         let (types, types_unread) = story::types(subject, &facts);
         detach(&mut links);
         let hits = books::hits(&mut probes)?;
@@ -412,4 +372,23 @@ impl<'p> Recording<'p> {
         self.histories.observe(&books.last);
         Ok(books)
     }
+}
+
+/// Takes what was told. Code that was mapped a moment ago is taken up before the stacks that go through it: more of them come as long as it is not known.
+fn learn(
+    names: &mut Names,
+    told: Vec<Told>,
+    subject: &Subject,
+    hooked: &mut Hooked,
+) -> Result<Option<Ended>> {
+    let Hooked { probes, code, .. } = hooked;
+    if let Some(code) = code.as_mut() {
+        code.answer(subject, probes)?;
+        code.refresh_if_old(subject, probes)?;
+    }
+    let mut ended = None;
+    for told in told {
+        ended = names.take(told, code.as_ref()).or(ended);
+    }
+    Ok(ended)
 }

@@ -1,24 +1,21 @@
-//! The names of stacks, read when a stack is first seen, while its code objects live.
+//! The names of whole stacks: C frames, which are asked for here, and Python frames, which `frames` has named.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use tracer_common::frame::PyFrame;
 use tracer_common::native::{EVALUATOR, NativeEnd};
 use tracer_common::walk::WalkEnd;
 
-use crate::drain::ring::Event;
 use crate::error::Result;
 use crate::report::story::OTHER_SITES;
 use crate::session::Ended;
 use crate::session::code::Code;
+use crate::session::frames::{Frames, Told};
 use crate::session::subject::Subject;
 use crate::symbol::Frame;
-use crate::symbol::code::CodeNames;
 use crate::symbol::debug_files::DebugFiles;
 use crate::symbol::native::{NativeFrames, NativeNames, Options};
 use crate::symbol::splice::{self, Mark, Misfit, Piece, Spliced, Walks};
-use crate::target::memory::Memory;
 use crate::target::modules::Place;
 
 /// A named stack.
@@ -48,46 +45,8 @@ struct Stack {
     end: WalkEnd,
 }
 
-/// The Python frames seen so far, each named once.
-struct Frames {
-    code: CodeNames<Memory>,
-    by_place: HashMap<(u64, u64, i32), u32>,
-    named: Vec<Frame>,
-    /// For each named frame: whether it stands where a generator waits.
-    suspended: Vec<bool>,
-    gone: u64,
-}
-
-impl Frames {
-    /// The index of a frame, and how it was called.
-    fn placed(&mut self, frame: &PyFrame) -> (u32, Mark) {
-        let index = self.index(frame);
-        let suspended = self.suspended.get(index as usize).copied().unwrap_or(false);
-        (index, Mark::of(frame.flags & PyFrame::ENTRY != 0, suspended))
-    }
-
-    /// The index of a frame, which is named now if it is new.
-    fn index(&mut self, frame: &PyFrame) -> u32 {
-        let place = (frame.code, frame.fingerprint, frame.instr_bytes);
-        if let Some(&index) = self.by_place.get(&place) {
-            return index;
-        }
-        let named = self.code.name(frame);
-        let index = self.named.len() as u32;
-        self.named.push(named.frame);
-        self.suspended.push(named.suspended);
-        self.gone += u64::from(named.gone);
-        // A frame that could not be read then may be readable at its next sight.
-        if frame.flags & PyFrame::FAULTED == 0 {
-            self.by_place.insert(place, index);
-        }
-        index
-    }
-}
-
 /// All stacks seen so far.
 pub(super) struct Names {
-    frames: Frames,
     native: NativeNames,
     /// C frames whose site's Python frames come next.
     pending: Option<(u64, Native)>,
@@ -95,36 +54,29 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Ready to name; debug files are also looked for in some folders.
-    pub(super) fn new(subject: &Subject, debug_dirs: &[PathBuf]) -> Result<Self> {
-        let pid = subject.process.pid();
-        let memory = Memory::new(pid);
-        let debug_files = DebugFiles::of_process(pid, debug_dirs)?;
+    /// Ready to name; debug files are also looked for in some folders. C frames are named as they come, or all at the end.
+    pub(super) fn new(subject: &Subject, debug_dirs: &[PathBuf], at_end: bool) -> Result<Self> {
+        let debug_files = DebugFiles::of_process(subject.process.pid(), debug_dirs)?;
         Ok(Self {
-            frames: Frames {
-                code: CodeNames::new(memory, subject.layout),
-                by_place: HashMap::new(),
-                named: Vec::new(),
-                suspended: Vec::new(),
-                gone: 0,
-            },
-            native: NativeNames::start(Options { debug_files }),
+            native: NativeNames::start(Options { debug_files, at_end }),
             pending: None,
             stacks: HashMap::new(),
         })
     }
 
     /// Takes what came through the ring: frames, or a milestone of the target, which ends the recording.
-    pub(super) fn take(&mut self, event: Event, code: Option<&Code>) -> Option<Ended> {
-        match event {
-            Event::Native { site, end, frames } => {
+    pub(super) fn take(&mut self, told: Told, code: Option<&Code>) -> Option<Ended> {
+        match told {
+            Told::Native { site, end, frames } => {
                 self.learn_native(site, end, frames, |address| code?.place(address));
             }
-            Event::Stack { site, end, frames, .. } => self.learn(site, end, &frames),
-            // The first came to wake us; the others are a window's, and are read where there are windows.
-            Event::UnknownCode | Event::Born(_) | Event::Died(_) | Event::Closed => {}
-            Event::Exec => return Some(Ended::Exec),
-            Event::Finalize => return Some(Ended::Finalizing),
+            Told::Stack { site, end, frames, marks } => {
+                let native = self.pending.take().filter(|(of, _)| *of == site).map(|(_, native)| native);
+                self.stacks.insert(site, Stack { native: native.unwrap_or_default(), frames, marks, end });
+            }
+            // It came to wake us.
+            Told::UnknownCode => {}
+            Told::Ended(ended) => return Some(ended),
         }
         None
     }
@@ -155,21 +107,15 @@ impl Names {
         self.native.ask(address, place)
     }
 
-    /// Names a stack's Python frames at once, because code objects die.
-    fn learn(&mut self, site: u64, end: WalkEnd, frames: &[PyFrame]) {
-        let native = self.pending.take().filter(|(of, _)| *of == site).map(|(_, native)| native);
-        let (frames, marks) = frames.iter().map(|frame| self.frames.placed(frame)).unzip();
-        self.stacks.insert(site, Stack { native: native.unwrap_or_default(), frames, marks, end });
-    }
-
     /// Waits for the names that are still being looked up.
-    pub(super) fn finish(self) -> StackNames {
-        let Frames { named, gone, .. } = self.frames;
+    pub(super) fn finish(self, frames: Frames) -> StackNames {
+        let Frames { named, gone, .. } = frames;
         StackNames { native: self.native.finish(), python: named, stacks: self.stacks, gone }
     }
 }
 
-/// The names of all stacks.
+/// The names of all stacks; by default there are none.
+#[derive(Default)]
 pub(super) struct StackNames {
     native: NativeFrames,
     python: Vec<Frame>,
@@ -179,6 +125,11 @@ pub(super) struct StackNames {
 }
 
 impl StackNames {
+    /// Whether the frames of a site came through the ring.
+    pub(super) fn knows(&self, site: u64) -> bool {
+        self.stacks.contains_key(&site)
+    }
+
     /// A stack by its site's id.
     pub(super) fn of(&self, site: u64) -> NamedStack {
         if site == tracer_common::site::OTHER_SITES {

@@ -10,7 +10,7 @@ use tracer_common::site::OTHER_SITES;
 use crate::cli::plan::{Engine, Plan};
 use crate::heap;
 use crate::heap::balance::Verdict;
-use crate::heap::books::{self, IntFacts, Older, SiteFacts};
+use crate::heap::books::{self, IntFacts, Older, SiteFacts, Sums};
 use crate::heap::history::Histories;
 use crate::heap::sample::Errors;
 use crate::heap::snapshot::Books;
@@ -21,6 +21,7 @@ use crate::report::story::{
 use crate::report::units;
 use crate::session::check::Check;
 use crate::session::code::Code;
+use crate::session::home;
 use crate::session::names::{NamedStack, StackNames};
 use crate::session::subject::Subject;
 use crate::session::watch;
@@ -31,6 +32,12 @@ use crate::target::process::hostname;
 
 /// Sites that are told one by one, at most: with their names each takes some 20 KiB, here and in a JSON report. The rest is summed up in one.
 const SITES_TOLD: usize = 5_000;
+
+/// Types that have had a freelist in each version (`Include/internal/pycore_freelist_state.h` of 3.14, and before in each type's own file).
+const FREELISTED: [&str; 4] = ["float", "tuple", "list", "dict"];
+
+/// The least int that no freelist keeps: it has two digits (`PyLong_SHIFT`).
+const INT_DIGIT: &str = "2^30";
 
 /// Survivors whose type is read, at most; reading one takes about 0.3 µs.
 const TYPES_READ: usize = 4_000_000;
@@ -138,7 +145,17 @@ pub(super) struct Ledger {
 pub(super) fn ledger(frame: &Frame<'_>, books: &Books, facts: &[SiteFacts], types_unread: u64) -> Ledger {
     Ledger {
         engine: "trace",
-        totals: totals(books, facts, &frame.armed, &frame.closed),
+        totals: totals(
+            Sums {
+                // The sites' own sums: with --older they hold less than was allocated and not freed.
+                live_bytes: facts.iter().map(|site| site.live_bytes).sum(),
+                live_blocks: facts.iter().map(|site| site.live_blocks).sum(),
+                ..books::totals(books)
+            },
+            &frame.armed,
+            &frame.closed,
+            books.last.rss_bytes,
+        ),
         losses: losses(&books.losses, frame.names.gone, types_unread),
         sampling: None,
         watch: None,
@@ -163,6 +180,7 @@ pub(super) fn tell(
             interpreter: Some(subject.python.image.path.display().to_string()),
             command: subject.process.command().join(" "),
             host: hostname(),
+            home: home::of(&subject.whereabouts),
         },
         engine: ledger.engine.to_owned(),
         seconds: closed.seconds,
@@ -174,7 +192,8 @@ pub(super) fn tell(
         sampling: ledger.sampling,
         watch: ledger.watch,
         totals: ledger.totals,
-        notes: notes(frame),
+        notes: notes(frame).into_iter().chain(freelists(frame, &sites)).collect(),
+        processes: Vec::new(),
         losses: ledger.losses,
         sites,
     }
@@ -228,6 +247,10 @@ fn unwind(plan: &Plan, code: &Code) -> Unwind {
 }
 
 /// What the reader must know to read the figures right.
+/// What is different about an interpreter without the GIL.
+const FREE_THREADED: &str = "free-threaded: mimalloc serves the interpreter, so there are no pools and no census; counts were not checked against the heap's own, \
+    and each thread has freelists of its own, from which an object keeps the stack of its block's first allocation";
+
 fn notes(frame: &Frame<'_>) -> Vec<String> {
     let older = frame.plan.older.map(|age| {
         let age = age.as_secs_f64();
@@ -238,23 +261,42 @@ fn notes(frame: &Frame<'_>) -> Vec<String> {
         let files = units::plural(failed as u64, "mapped file");
         format!("C frames end, and have no names, in {files} that could not be opened; `without` in the JSON report says why")
     });
-    older.into_iter().chain(failed).chain(frame.check.changes().iter().cloned()).collect()
+    let unproven = frame.subject.python.unproven().map(str::to_owned);
+    let free_threaded = frame.subject.python.free_threaded.then(|| FREE_THREADED.to_owned());
+    let changes = frame.check.changes().iter().cloned();
+    unproven.into_iter().chain(free_threaded).chain(older).chain(failed).chain(changes).collect()
 }
 
-fn totals(books: &Books, sites: &[SiteFacts], armed: &Armed, closed: &Closed) -> Totals {
-    let sums = books::totals(books);
-    let rss_start_bytes = armed.rss_bytes.unwrap_or(0);
+/// That blocks of some told sites may be kept by other lines, because CPython's freelists hand them on and nobody has followed that.
+fn freelists(frame: &Frame<'_>, sites: &[Site]) -> Option<String> {
+    let followed = frame.hooks.births.hooked > 0;
+    let has_type = |names: &[&str]| {
+        sites.iter().flat_map(|site| site.types.first()).any(|most| names.contains(&most.name.as_str()))
+    };
+    match frame.plan.engine {
+        _ if followed => None,
+        Engine::Watch => None,
+        Engine::Sample { .. } => has_type(&FREELISTED).then(|| {
+            "the births of objects cannot be seen in this build: floats, tuples, lists and dicts that come out of a freelist are told at the line that allocated their memory for another".to_owned()
+        }),
+        Engine::Trace => (frame.subject.layout.objects.int_freelist && has_type(&["int"])).then(|| {
+            format!("ints below {INT_DIGIT} go from line to line through a freelist (CPython 3.14 and later), so the line told may have allocated what another one keeps; --ints follows them")
+        }),
+    }
+}
+
+/// The whole, of a target whose resident memory was last seen so.
+pub(super) fn totals(sums: Sums, armed: &Armed, closed: &Closed, last_rss_bytes: u64) -> Totals {
     Totals {
         allocated_bytes: sums.allocated_bytes,
         allocated_blocks: sums.allocated_blocks,
         freed_bytes: sums.freed_bytes,
         freed_blocks: sums.freed_blocks,
-        // The sites' own sums: with --older they hold less than was allocated and not freed.
-        live_bytes: sites.iter().map(|site| site.live_bytes).sum(),
-        live_blocks: sites.iter().map(|site| site.live_blocks).sum(),
-        rss_start_bytes,
+        live_bytes: sums.live_bytes,
+        live_blocks: sums.live_blocks,
+        rss_start_bytes: armed.rss_bytes.unwrap_or(0),
         // A target that has ended was last seen at the last tick.
-        rss_end_bytes: closed.rss_bytes.unwrap_or(books.last.rss_bytes),
+        rss_end_bytes: closed.rss_bytes.unwrap_or(last_rss_bytes),
         errors: None,
     }
 }
@@ -277,6 +319,7 @@ pub(super) fn losses(counted: &[(Loss, u64)], code_gone: u64, types_unread: u64)
 fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
     let NamedStack { frames, note } = names.of(facts.id);
     Site {
+        id: facts.id,
         domain: facts.domain.map_or("unknown", |domain| domain.name()).to_owned(),
         live_bytes: facts.live_bytes,
         live_blocks: facts.live_blocks,
@@ -293,19 +336,24 @@ fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
         samples: facts.sampled.map(|sampled| sampled.births),
         survivors: facts.sampled.map(|sampled| sampled.survivors),
         growth_at_least: facts.sampled.map(|sampled| sampled.growth_at_least),
+        evidence: facts.sampled.and_then(|sampled| sampled.evidence),
         errors: facts.sampled.map(|sampled| errors(&sampled.errors)),
         ints: facts.ints.map(ints),
+        processes: Vec::new(),
         stack: frames,
         stack_note: note,
     }
 }
 
-/// Types of samples, scaled up to what lives.
+/// Types of samples, scaled up to what lives. Each is rounded with what the ones before it left over, so that their sum is just that.
 fn scaled(mut types: Vec<TypeCount>, live_blocks: u64, sampled: bool) -> Vec<TypeCount> {
-    let read = types.iter().map(|of| of.blocks).sum::<u64>();
+    let read = types.iter().map(|of| u128::from(of.blocks)).sum::<u128>();
     if sampled && read > 0 {
+        let (mut seen, mut told) = (0, 0);
         for of in &mut types {
-            of.blocks = (of.blocks as f64 * live_blocks as f64 / read as f64).round() as u64;
+            seen += u128::from(of.blocks);
+            let until = u64::try_from(seen * u128::from(live_blocks) / read).unwrap_or(live_blocks);
+            (of.blocks, told) = (until - told, until);
         }
     }
     types
@@ -330,4 +378,25 @@ pub(super) fn sum_errors(errors: &Errors) -> SumErrors {
 fn ints(facts: IntFacts) -> Ints {
     let values = facts.values.into_iter().map(|(value, calls)| IntValue { value, calls }).collect();
     Ints { calls: facts.calls, small: facts.small, values }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn types_of_samples_sum_to_what_lives(blocks in prop::collection::vec(1_u64..1_000_000, 1..12), live in 0_u64..1 << 50) {
+            let read: u64 = blocks.iter().sum();
+            let types = blocks.iter().map(|blocks| TypeCount { name: String::new(), blocks: *blocks }).collect();
+            let told = scaled(types, live, true);
+            prop_assert_eq!(told.iter().map(|of| of.blocks).sum::<u64>(), live);
+            for (of, seen) in told.iter().zip(blocks) {
+                let share = u128::from(seen) * u128::from(live) / u128::from(read);
+                prop_assert!(u128::from(of.blocks).abs_diff(share) <= 1);
+            }
+        }
+    }
 }

@@ -20,9 +20,11 @@ use crate::probe::attach::Links;
 use crate::probe::load::Limits;
 use crate::probe::sites::{self, HookPlan, How, Point, Purpose, Wish};
 use crate::report::watch::{self as told, ClassGrowth};
+use crate::session::follow::Shared;
 use crate::session::hooked::Hooked;
 use crate::session::meter::Meter;
 use crate::session::subject::Subject;
+use crate::target::census::class_block_bytes;
 use crate::target::image::Image;
 
 mod growth;
@@ -32,7 +34,7 @@ mod weigh;
 
 use growth::Grows;
 use guard::{Guard, Hot};
-pub(super) use trigger::{Growing, Trigger};
+pub(super) use trigger::{Growing, Look, Trigger};
 use weigh::{Outside, Weighed};
 
 /// The domains whose slow paths are watched.
@@ -79,7 +81,7 @@ fn group(point: &Point) -> Option<Group> {
 }
 
 /// Plans the slow paths, loads the probes and puts the traps in; nothing counts yet.
-pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<(Hooked, Watch)> {
+pub(super) fn hook(plan: &Plan, subject: &Subject, shared: &Shared) -> Result<(Hooked, Watch)> {
     // Not the functions that serve the domains now, tracemalloc's for example: each allocation passes those.
     let wish = Wish {
         live: None,
@@ -111,7 +113,8 @@ pub(super) fn hook(plan: &Plan, subject: &Subject) -> Result<(Hooked, Watch)> {
     };
     let limits = Limits { blocks: plan.limits.blocks.min(BLOCKS), ..plan.limits };
     let plan = Plan { work: plan.work | work::POOLS, limits, ..plan.clone() };
-    let mut hooked = Hooked::load_hooks(&plan, subject, hooks)?;
+    shared.remember_places(subject, &hooks);
+    let mut hooked = Hooked::load_hooks(&plan, subject, hooks, shared)?;
     let begin = Instant::now();
     hooked.links = attach(&mut hooked, subject, Group::Base)?;
     let watch = Watch {
@@ -288,7 +291,7 @@ impl Watch {
         let rates = self.trigger.rates();
         let classes = first.classes.iter().zip(&last.classes).zip(rates).enumerate();
         let classes = classes.map(|(at, ((start, end), growth_bytes_per_second))| ClassGrowth {
-            bytes: 16 * (at as u64 + 1),
+            bytes: class_block_bytes(at),
             pools_start: start.pools,
             pools_end: end.pools,
             blocks_start: start.blocks,
@@ -315,7 +318,7 @@ pub(super) fn headline(subject: &Subject, hooks: &HookPlan) -> String {
     format!(
         "tracing slow paths of {} (python {}): {} probe points; this tells where the heap grows, not what leaks; Ctrl-C stops",
         subject.process.pid(),
-        subject.python.version,
+        subject.python.named(),
         hooks.points.len(),
     )
 }

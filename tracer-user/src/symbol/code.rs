@@ -4,6 +4,7 @@
 //! reading of the names: another value means that the address has a new tenant, and then there is no name rather than a wrong one.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracer_common::frame::{PyFrame, fingerprint, with_text};
 use tracer_common::layout::PyLayout;
@@ -12,7 +13,7 @@ use tracer_common::walk::Fault;
 
 use crate::symbol::lines::line_of;
 use crate::symbol::{Frame, FrameKind};
-use crate::target::layout::{Layout, Objects};
+use crate::target::layout::{Layout, Lines, Objects, Waits};
 use crate::target::memory::{Bytes, text_words};
 
 /// The longest name that is read, in characters; the rest of a longer one is left out.
@@ -21,11 +22,11 @@ const CHARACTERS: u64 = 4096;
 /// The longest line table that is read, in bytes: 30 times that of the largest module of the standard library.
 const TABLE_LIMIT: u64 = 4 << 20;
 
+/// The longest head of an object that is read, in bytes: three times that of 3.15's code objects. Offsets may come from the process itself.
+const LONGEST_HEAD: u64 = 1024;
+
 /// Bytes of names and line tables that are kept; past it, code objects are read again each time.
 const CACHE_LIMIT: usize = 256 << 20;
-
-/// A live object has at least one reference. A freed block has the allocator's link there, an address or 0.
-const MOST_REFERENCES: u64 = 1 << 40;
 
 /// What stands for the function of a code object that had died.
 pub const GONE: &str = "<code object gone>";
@@ -47,7 +48,37 @@ struct Code {
     function: String,
     file: String,
     first_line: u32,
-    table: Vec<u8>,
+    lines: Lines,
+    /// `None` where it could not be read.
+    table: Option<Vec<u8>>,
+}
+
+/// Code objects that were read once, in any process of a family: a forked child has those of its parent at the same addresses, and may have ended before one of its own is read. That address, fields and names are
+/// the same, which is what a fingerprint says, is what makes two the same.
+#[derive(Clone, Debug, Default)]
+pub struct CodeCache(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    codes: HashMap<(u64, u64), Code>,
+    kept_bytes: usize,
+}
+
+impl CodeCache {
+    fn locked(&self) -> MutexGuard<'_, Known> {
+        // Each entry is whole or not there, whoever broke off.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn keep(&mut self, key: (u64, u64), code: Code) {
+        let bytes = code.bytes();
+        if self.kept_bytes.saturating_add(bytes) <= CACHE_LIMIT {
+            self.kept_bytes += bytes;
+            self.codes.insert(key, code);
+        }
+    }
 }
 
 /// Names of the code objects of one process. What has been read once stays right when the code object dies.
@@ -58,22 +89,27 @@ pub struct CodeNames<M> {
     objects: Objects,
     /// The type object `code`, once one was seen.
     code_type: Option<u64>,
-    known: HashMap<(u64, u64), Code>,
-    kept_bytes: usize,
+    cache: CodeCache,
 }
 
 impl<M: Bytes> CodeNames<M> {
     /// Names of the process that owns this memory.
     #[must_use]
     pub fn new(memory: M, layout: &Layout) -> Self {
-        Self {
-            memory,
-            walk: layout.walk,
-            objects: layout.objects,
-            code_type: None,
-            known: HashMap::new(),
-            kept_bytes: 0,
-        }
+        Self::sharing(memory, layout, CodeCache::default())
+    }
+
+    /// The same, with what was read in other processes.
+    #[must_use]
+    pub fn sharing(memory: M, layout: &Layout, cache: CodeCache) -> Self {
+        Self { memory, walk: layout.walk, objects: layout.objects, code_type: None, cache }
+    }
+
+    /// From now on code objects are read in another process of the same version. Those that were read before are not read again: the fingerprint tells whether one is the same.
+    pub fn turn_to(&mut self, memory: M) {
+        self.memory = memory;
+        // Where its type is, each process says itself.
+        self.code_type = None;
     }
 
     /// The names of a frame. A frame whose code could not be read when it was captured ([`PyFrame::FAULTED`]) gets the names of what
@@ -83,53 +119,56 @@ impl<M: Bytes> CodeNames<M> {
         let key = if faulted { self.fingerprint(frame.code).ok() } else { Some(frame.fingerprint) };
         let Some(key) = key.map(|print| (frame.code, print)) else { return gone() };
         let suspended = self.is_yield(frame);
-        if let Some(code) = self.known.get(&key) {
+        if let Some(code) = self.cache.locked().codes.get(&key) {
             return code.named(frame.instr_bytes, suspended);
         }
         let Ok(code) = self.read(key) else { return gone() };
         let named = code.named(frame.instr_bytes, suspended);
-        let bytes = code.bytes();
-        if self.kept_bytes.saturating_add(bytes) <= CACHE_LIMIT {
-            self.kept_bytes += bytes;
-            self.known.insert(key, code);
-        }
+        self.cache.locked().keep(key, code);
         named
     }
 
     /// Whether a frame's instruction is the one that suspends a generator. What cannot be read is not.
     fn is_yield(&self, frame: &PyFrame) -> bool {
-        let at = frame.code.checked_add(u64::from(self.walk.code_bytecode));
-        let at = at.and_then(|begin| begin.checked_add_signed(i64::from(frame.instr_bytes)));
+        let (begin, wanted) = match self.objects.waits {
+            Waits::Unasked => return false,
+            Waits::AtYieldValue { opcode } => {
+                (frame.code.checked_add(u64::from(self.walk.code_bytecode)), opcode)
+            }
+            // The next instruction, of two bytes each.
+            Waits::BeforeYieldFrom { co_code, opcode } => {
+                let bytes = frame.code.checked_add(co_code).and_then(|at| self.memory.read_u64(at).ok());
+                (bytes.and_then(|bytes| bytes.checked_add(self.objects.bytes_data + 2)), opcode)
+            }
+        };
+        let at = begin.and_then(|begin| begin.checked_add_signed(i64::from(frame.instr_bytes)));
         let mut opcode = [0];
-        at.is_some_and(|at| self.memory.read(at, &mut opcode).is_ok())
-            && opcode[0] == self.objects.opcode_yield_value
+        at.is_some_and(|at| self.memory.read(at, &mut opcode).is_ok()) && opcode[0] == wanted
     }
 
     /// Reads a code object, and makes sure that it was the wanted one before and after.
     fn read(&mut self, (address, print): (u64, u64)) -> Result<Code, Fault> {
-        let at = |offset: u64| address.checked_add(offset).ok_or(Fault);
         let objects = self.objects;
-        self.check(address, print)?;
-        let mut first_line = [0; 4];
-        self.memory.read(at(objects.code_firstlineno)?, &mut first_line)?;
-        let [file, function, table] = [objects.code_filename, objects.code_qualname, objects.code_linetable]
-            .map(|offset| at(offset).and_then(|at| self.memory.read_u64(at)));
+        let head = self.check(address, print)?;
+        let text = |offset| read_str(&self.memory, &objects, head.word(offset)?, CHARACTERS);
         let code = Code {
-            function: read_str(&self.memory, &objects, function?, CHARACTERS)?,
-            file: read_str(&self.memory, &objects, file?, CHARACTERS)?,
-            first_line: u32::from_le_bytes(first_line),
-            table: read_bytes(&self.memory, &objects, table?).unwrap_or_default(),
+            function: text(objects.code_qualname)?,
+            file: text(objects.code_filename)?,
+            first_line: head.word(objects.code_firstlineno)? as u32,
+            lines: objects.lines,
+            table: read_bytes(&self.memory, &objects, head.word(objects.code_linetable)?).ok(),
         };
         self.check(address, print)?;
         Ok(code)
     }
 
-    /// A live code object with this fingerprint. The fingerprint alone would not do: freeing a block changes only its first words.
-    fn check(&mut self, address: u64, print: u64) -> Result<(), Fault> {
-        let at = |offset: u64| address.checked_add(offset).ok_or(Fault);
-        let references = self.memory.read_u64(at(self.objects.ob_refcnt)?)?;
-        let kind = self.memory.read_u64(at(self.objects.ob_type)?)?;
-        if references == 0 || references >= MOST_REFERENCES || self.fingerprint(address)? != print {
+    /// The head of a live code object with this fingerprint. The fingerprint alone would not do: freeing a block changes only its first words.
+    fn check(&mut self, address: u64, print: u64) -> Result<Head, Fault> {
+        let head = self.head(address)?;
+        let references = self.objects.references(|offset| head.word(offset).ok());
+        let kind = head.word(self.objects.ob_type)?;
+        // A live code object has at least one. A freed block has the allocator's link there, an address or 0.
+        if references.is_none_or(|references| references == 0) || self.print_of(&head)? != print {
             return Err(Fault);
         }
         if self.code_type.is_none() {
@@ -138,15 +177,26 @@ impl<M: Bytes> CodeNames<M> {
             self.memory.read(name, &mut text)?;
             self.code_type = (&text == b"code\0").then_some(kind);
         }
-        if self.code_type == Some(kind) { Ok(()) } else { Err(Fault) }
+        if self.code_type == Some(kind) { Ok(head) } else { Err(Fault) }
+    }
+
+    /// All that is wanted of a code object, in one read: a thousand of them may be told at once.
+    fn head(&self, address: u64) -> Result<Head, Fault> {
+        let objects = &self.objects;
+        let wanted =
+            [objects.code_filename, objects.code_qualname, objects.code_linetable, objects.code_firstlineno];
+        let chunk = u64::from(self.walk.code_at) + CODE_CHUNK as u64 - 8;
+        Head::read(&self.memory, address, wanted.into_iter().fold(chunk, u64::max))
     }
 
     fn fingerprint(&self, address: u64) -> Result<u64, Fault> {
-        let mut bytes = [0; CODE_CHUNK];
-        self.memory.read(address.checked_add(u64::from(self.walk.code_at)).ok_or(Fault)?, &mut bytes)?;
+        self.print_of(&self.head(address)?)
+    }
+
+    fn print_of(&self, head: &Head) -> Result<u64, Fault> {
         let mut words = [0; CODE_CHUNK / 8];
-        for (word, chunk) in words.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u64::from_ne_bytes(*chunk);
+        for (at, word) in (u64::from(self.walk.code_at)..).step_by(8).zip(&mut words) {
+            *word = head.word(at)?;
         }
         let mut print = fingerprint(&words);
         for name in [self.walk.code_filename, self.walk.code_qualname] {
@@ -159,6 +209,25 @@ impl<M: Bytes> CodeNames<M> {
     }
 }
 
+/// The first bytes of an object, as they stood at one moment.
+struct Head(Vec<u8>);
+
+impl Head {
+    /// All up to the word at this offset, and that.
+    fn read(memory: &impl Bytes, address: u64, last: u64) -> Result<Self, Fault> {
+        let len = last.checked_add(8).filter(|len| *len <= LONGEST_HEAD).ok_or(Fault)?;
+        let mut bytes = vec![0; len as usize];
+        memory.read(address, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    fn word(&self, offset: u64) -> Result<u64, Fault> {
+        let at = usize::try_from(offset).map_err(|_| Fault)?;
+        let word = self.0.get(at..).and_then(|rest| rest.first_chunk()).ok_or(Fault)?;
+        Ok(u64::from_le_bytes(*word))
+    }
+}
+
 impl Code {
     fn named(&self, instr_bytes: i32, suspended: bool) -> Named {
         let frame = Frame {
@@ -167,8 +236,9 @@ impl Code {
             file: Some(self.file.clone()),
             // Instructions without a line (the making of cells, the start of a generator) stand at the head of their function; a table that
             // could not be read says nothing at all.
-            line: line_of(&self.table, self.first_line, instr_bytes.div_euclid(2))
-                .or_else(|| (!self.table.is_empty()).then_some(self.first_line)),
+            line: self.table.as_ref().map(|table| {
+                line_of(self.lines, table, self.first_line, instr_bytes).unwrap_or(self.first_line)
+            }),
             module: None,
             inlined: false,
             place: None,
@@ -179,7 +249,11 @@ impl Code {
 
     /// Bytes that keeping it takes, about.
     fn bytes(&self) -> usize {
-        size_of::<Self>() + 48 + self.function.len() + self.file.len() + self.table.len()
+        size_of::<Self>()
+            + 48
+            + self.function.len()
+            + self.file.len()
+            + self.table.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -199,7 +273,7 @@ fn gone() -> Named {
 
 /// The text of a `str` object, at most `limit` characters. Characters that no string can hold become U+FFFD.
 ///
-/// `Include/cpython/unicodeobject.h` of 3.11: bits 2–4 of `state` are the bytes per character, bit 5 compact, bit 6 ASCII.
+/// `Include/cpython/unicodeobject.h`: three bits of `state` are the bytes per character, and the next two are compact and ASCII.
 ///
 /// # Errors
 /// [`Fault`] when it cannot be read or is no compact string.
@@ -210,10 +284,11 @@ pub(super) fn read_str(
     limit: u64,
 ) -> Result<String, Fault> {
     let at = |offset: u64| address.checked_add(offset).ok_or(Fault);
-    let length = memory.read_u64(at(objects.unicode_length)?)?.min(limit);
-    let mut state = [0];
-    memory.read(at(objects.unicode_state)?, &mut state)?;
-    let (kind, compact, ascii) = (state[0] >> 2 & 7, state[0] >> 5 & 1 == 1, state[0] >> 6 & 1 == 1);
+    // What stands before the characters, in one read.
+    let head = Head::read(memory, address, objects.unicode_length.max(objects.unicode_state))?;
+    let length = head.word(objects.unicode_length)?.min(limit);
+    let state = (head.word(objects.unicode_state)? as u16).unbounded_shr(objects.unicode_kind_bit);
+    let (kind, compact, ascii) = (state & 7, state >> 3 & 1 == 1, state >> 4 & 1 == 1);
     if !compact || !matches!(kind, 1 | 2 | 4) {
         return Err(Fault);
     }
@@ -233,7 +308,10 @@ fn read_bytes(memory: &impl Bytes, objects: &Objects, address: u64) -> Result<Ve
         return Err(Fault);
     }
     let mut bytes = vec![0; usize::try_from(length).map_err(|_| Fault)?];
-    memory.read(address.checked_add(objects.bytes_data).ok_or(Fault)?, &mut bytes)?;
+    // Code on one line has an empty table up to 3.9.
+    if length > 0 {
+        memory.read(address.checked_add(objects.bytes_data).ok_or(Fault)?, &mut bytes)?;
+    }
     Ok(bytes)
 }
 

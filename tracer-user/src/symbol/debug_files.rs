@@ -7,12 +7,11 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use self::root::Root;
 pub(in crate::symbol) use self::sections::{DebugLink, Sections, contents, section_headers};
 use crate::error::{Context, Result};
 use crate::symbol::hex;
+use crate::target::root::Root;
 
-mod root;
 mod sections;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
-//! From an instruction to its line: the location table of CPython 3.11 and later (PEP 657; `Objects/locations.md` of 3.11).
+//! From an instruction to its line: the line table of a code object, in the form that its CPython has.
 //!
 //! The table is read from the target's memory, so it may hold anything.
+
+use crate::target::layout::Lines;
 
 /// Kinds of entries, from `Include/internal/pycore_code.h` (`_PyCodeLocationInfoKind`); 0–9 are the short forms.
 const ONE_LINE: std::ops::RangeInclusive<u8> = 10..=12;
@@ -8,11 +10,52 @@ const NO_COLUMNS: u8 = 13;
 const LONG: u8 = 14;
 const NONE: u8 = 15;
 
-/// The line of a code unit (two bytes of bytecode). `None` for an instruction without a line, an index past the table and a table that is
-/// broken before the index. Before the first instruction, index −1, the frame stands on the code object's first line.
+/// The line of an instruction that begins so many bytes into the bytecode. `None` for an instruction without a line, a place past the table and a table that is
+/// broken before the place. Before the first instruction, at a negative place, the frame stands on the code object's first line.
 #[must_use]
-pub fn line_of(table: &[u8], first_line: u32, unit_index: i32) -> Option<u32> {
-    let Ok(wanted) = u64::try_from(unit_index) else { return Some(first_line) };
+pub fn line_of(form: Lines, table: &[u8], first_line: u32, instr_bytes: i32) -> Option<u32> {
+    let Ok(at) = u64::try_from(instr_bytes) else { return Some(first_line) };
+    match form {
+        Lines::Lnotab => lnotab(table, first_line, at),
+        Lines::Pep626 => pep626(table, first_line, at),
+        Lines::Pep657 => pep657(table, first_line, at / 2),
+    }
+}
+
+/// Pairs of bytes of bytecode and, signed, of lines: each says how far the next line is from the one before (`Objects/lnotab_notes.txt` of 3.8). The last line has no end.
+fn lnotab(table: &[u8], first_line: u32, wanted: u64) -> Option<u32> {
+    let mut line = i64::from(first_line);
+    let mut begin = 0u64;
+    for [bytes, lines] in table.as_chunks().0 {
+        begin += u64::from(*bytes);
+        if begin > wanted {
+            break;
+        }
+        line += i64::from(lines.cast_signed());
+    }
+    u32::try_from(line).ok()
+}
+
+/// A pair's line is that of its own bytes, and −128 stands for none (PEP 626; `Objects/lnotab_notes.txt` of 3.10).
+fn pep626(table: &[u8], first_line: u32, wanted: u64) -> Option<u32> {
+    const NO_LINE: i8 = -128;
+    let mut line = i64::from(first_line);
+    let mut end = 0u64;
+    for [bytes, lines] in table.as_chunks().0 {
+        let lines = lines.cast_signed();
+        end += u64::from(*bytes);
+        if lines != NO_LINE {
+            line += i64::from(lines);
+        }
+        if wanted < end {
+            return if lines == NO_LINE { None } else { u32::try_from(line).ok() };
+        }
+    }
+    None
+}
+
+/// Entries of lines and columns, by code units of two bytes (PEP 657; `Objects/locations.md` of 3.11).
+fn pep657(table: &[u8], first_line: u32, wanted: u64) -> Option<u32> {
     let mut cursor = Cursor { table };
     let mut line = i64::from(first_line);
     let mut end = 0u64;
@@ -135,6 +178,33 @@ mod tests {
         table
     }
 
+    /// The line of each instruction of two bytes.
+    fn lines(form: Lines, table: &[u8], first_line: u32, instructions: i32) -> Vec<Option<u32>> {
+        (0..instructions).map(|index| line_of(form, table, first_line, 2 * index)).collect()
+    }
+
+    #[test]
+    fn pairs_of_bytes_and_lines_up_to_3_9() {
+        // `def f(x):⏎ y = [x⏎ ]⏎⏎ return y` of 3.8: four bytes of the first line, then back from the third to the second.
+        let table = [0, 1, 4, 1, 2, 0xff, 4, 3];
+        let of = |line: u32, times: usize| std::iter::repeat_n(Some(line), times);
+        let expected: Vec<_> = of(11, 2).chain(of(12, 1)).chain(of(11, 2)).chain(of(14, 3)).collect();
+        assert_eq!(lines(Lines::Lnotab, &table, 10, 8), expected);
+        assert_eq!(line_of(Lines::Lnotab, &table, 10, -1), Some(10));
+        // More than 255 bytes, or 127 lines, are told in several pairs.
+        assert_eq!(line_of(Lines::Lnotab, &[255, 0, 1, 127, 0, 73], 1, 256), Some(201));
+        assert_eq!(line_of(Lines::Lnotab, &[255, 0, 1, 127, 0, 73], 1, 254), Some(1));
+    }
+
+    #[test]
+    fn each_pair_has_its_own_line_in_3_10() {
+        // Two instructions on the first line, one without a line, one three lines up.
+        let table = [4, 0, 2, 0x80, 2, 0xfd];
+        assert_eq!(lines(Lines::Pep626, &table, 10, 5), [Some(10), Some(10), None, Some(7), None]);
+        // A pair of no bytes only counts lines.
+        assert_eq!(lines(Lines::Pep626, &[0, 127, 2, 73], 1, 1), [Some(201)]);
+    }
+
     proptest! {
         #[test]
         fn every_unit_has_the_line_of_its_entry(
@@ -145,22 +215,24 @@ mod tests {
             let mut unit = 0;
             for (line, units, _) in &entries {
                 for _ in 0..*units {
-                    prop_assert_eq!(line_of(&table, first_line, unit), *line);
+                    prop_assert_eq!(line_of(Lines::Pep657, &table, first_line, unit * 2), *line);
                     unit += 1;
                 }
             }
-            prop_assert_eq!(line_of(&table, first_line, unit), None);
-            prop_assert_eq!(line_of(&table, first_line, -1), Some(first_line));
+            prop_assert_eq!(line_of(Lines::Pep657, &table, first_line, unit * 2), None);
+            prop_assert_eq!(line_of(Lines::Pep657, &table, first_line, -2), Some(first_line));
         }
 
         #[test]
-        fn hostile_tables_never_panic(table: Vec<u8>, first_line: u32, unit: i32) {
-            let _ = line_of(&table, first_line, unit);
+        fn hostile_tables_never_panic(table: Vec<u8>, first_line: u32, at: i32) {
+            for form in [Lines::Lnotab, Lines::Pep626, Lines::Pep657] {
+                let _ = line_of(form, &table, first_line, at);
+            }
         }
 
         #[test]
-        fn hostile_entries_never_panic(table in prop::collection::vec(0x80u8.., 0..99), first_line: u32, unit in 0i32..99) {
-            let _ = line_of(&table, first_line, unit);
+        fn hostile_entries_never_panic(table in prop::collection::vec(0x80u8.., 0..99), first_line: u32, at in 0i32..199) {
+            let _ = line_of(Lines::Pep657, &table, first_line, at);
         }
     }
 }

@@ -4,7 +4,8 @@
 //! and in whatever mount namespace it lies.
 //!
 //! Reading debug information takes milliseconds, sometimes hundreds of them; code objects die in the meantime, and the ring of new stacks
-//! overflows. So it happens in a thread of its own, which is asked as addresses come and gives all its answers at the end.
+//! overflows. So it happens in a thread of its own, which is asked as addresses come and gives all its answers at the end. Where our own time is bounded while the target is watched, it does not begin
+//! before the end either: a file that is held open can wait.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -35,6 +36,8 @@ pub type NativeFrames = HashMap<u64, Vec<Frame>>;
 pub struct Options {
     /// Where detached debug information may be.
     pub debug_files: DebugFiles,
+    /// Nothing is looked up before [`NativeNames::finish`].
+    pub at_end: bool,
 }
 
 /// Names of a process's machine code, in the making.
@@ -71,7 +74,7 @@ impl NativeNames {
             // The reader of the ring must not wait for a processor because of this. Linux has a nice value per thread.
             // SAFETY: takes integers only; 0 is the calling thread.
             unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
-            answer(Namer::new(options.debug_files), &incoming)
+            answer(Namer::new(options.debug_files), &incoming, options.at_end)
         });
         Self { questions, asked: HashMap::new(), keys: 0, worker }
     }
@@ -106,11 +109,13 @@ impl NativeNames {
 }
 
 /// Answers until nobody can ask any more. What has come in meanwhile is answered file by file, so that few files are open at a time.
-fn answer(mut namer: Namer, questions: &Receiver<Question>) -> NativeFrames {
+fn answer(mut namer: Namer, questions: &Receiver<Question>, at_end: bool) -> NativeFrames {
     let mut answers = NativeFrames::new();
     while let Ok(first) = questions.recv() {
         let mut by_file: HashMap<Identity, Vec<(u64, Place)>> = HashMap::new();
-        for question in std::iter::once(first).chain(questions.try_iter()) {
+        let more: Vec<Question> =
+            if at_end { questions.iter().collect() } else { questions.try_iter().collect() };
+        for question in std::iter::once(first).chain(more) {
             match question.place {
                 Some(place) => {
                     let file = place.file.identity();

@@ -21,9 +21,6 @@ const HEAD: usize = 48;
 /// The longest type name that is believed, in bytes.
 const NAME: usize = 256;
 
-/// More references than an object can have; a pointer, as in an array of objects, is larger.
-const MOST_REFERENCES: u64 = 1 << 40;
-
 /// Types that are remembered, positive and negative answers together.
 const CACHE_LIMIT: usize = 1 << 20;
 
@@ -92,13 +89,10 @@ impl<M: Bytes> TypeNames<M> {
 
     /// Where the object begins is not told by the block: plain, behind a `PyGC_Head`, or behind that and a managed dict.
     fn type_of_head(&mut self, head: &[u8]) -> Option<TypeId> {
-        let Objects { ob_refcnt, ob_type, gc_head, pre_header, .. } = self.objects;
+        let Objects { ob_type, gc_head, pre_header, .. } = self.objects;
         [0, gc_head, pre_header].into_iter().find_map(|object| {
-            let references = word(head, object + ob_refcnt)?;
-            // 0 references: it lies in a free list, and is no survivor of this type.
-            if references == 0 || references >= MOST_REFERENCES {
-                return None;
-            }
+            // 0 references, or the address of another object: it lies in a free list, and is no survivor of this type. An array of objects has more than any object.
+            self.objects.references(|at| word(head, object + at)).filter(|references| *references != 0)?;
             self.name_of_type(word(head, object + ob_type)?)
         })
     }
@@ -179,9 +173,7 @@ impl<M: Bytes> TypeNames<M> {
         if word(kind, objects.tp_flags)? & LONG_SUBCLASS == 0 {
             return None;
         }
-        // The sign of `ob_size` is the number's (`Include/cpython/longintrepr.h` of 3.11).
-        let size = word(address, objects.ob_size)?.cast_signed();
-        let count = size.unsigned_abs();
+        let (count, is_negative) = objects.int_size.digits(word(address, objects.ob_size)?);
         if count > DIGITS {
             return None;
         }
@@ -191,7 +183,7 @@ impl<M: Bytes> TypeNames<M> {
             self.memory.read(address.checked_add(objects.ob_digit + 4 * index)?, &mut digit).ok()?;
             magnitude = magnitude << objects.digit_bits | i128::from(u32::from_le_bytes(digit));
         }
-        Some(if size < 0 { -magnitude } else { magnitude })
+        Some(if is_negative { -magnitude } else { magnitude })
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, elf};
+use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SectionKind, elf};
 
 use self::dynamic::Dynamic;
 use crate::error::{Context, Error, Kind, Result};
@@ -21,11 +21,29 @@ mod tests;
 /// The largest file that is read: a debug build of a big embedder has some hundred MB.
 const FILE_LIMIT: u64 = 1 << 30;
 
+/// Why a file is refused. Probes have only run on x86-64: there is no tracing of a file for aarch64 yet, and nothing is guessed about it.
+fn not_for(machine: Machine, found: Option<elf::Machine>) -> Error {
+    let aarch64 = machine == Machine::X86_64 && found == Some(elf::EM_AARCH64);
+    Error::new(
+        Kind::Target,
+        match machine {
+            _ if aarch64 => {
+                "a file for aarch64: unshed can plan its hooks, but not yet walk its C frames or see births there, and has never run there; nothing is traced"
+            }
+            Machine::X86_64 => "not an x86-64 ELF file",
+            Machine::Aarch64 => "not an aarch64 ELF file",
+        },
+    )
+}
+
 /// Program headers that are looked at; real files have about a dozen.
 const SEGMENTS: usize = 64;
 
 /// The longest name or path that is taken from a string table, in bytes.
 const STRING_LIMIT: usize = 4096;
+
+/// Section headers that are looked at; real files have some forty.
+const SECTIONS: usize = 4096;
 
 /// Symbols that are kept; a debug build of CPython has 30,000.
 const SYMBOLS: usize = 1 << 21;
@@ -52,9 +70,31 @@ pub struct Symbol {
     pub size: u64,
 }
 
-/// An x86-64 ELF file, taken apart.
+/// The processor that a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// x86-64.
+    X86_64,
+    /// aarch64.
+    Aarch64,
+}
+
+impl Machine {
+    /// Its number in a file's header.
+    const fn number(self) -> elf::Machine {
+        match self {
+            Self::X86_64 => elf::EM_X86_64,
+            Self::Aarch64 => elf::EM_AARCH64,
+        }
+    }
+}
+
+/// An ELF file, taken apart.
 #[derive(Debug)]
 pub struct Elf {
+    machine: Machine,
+    /// Sections with code, if the file lists its sections.
+    code: Vec<Range<u64>>,
     bytes: Vec<u8>,
     segments: Vec<Segment>,
     symbols: HashMap<String, Symbol>,
@@ -86,12 +126,22 @@ impl Elf {
     /// # Errors
     /// [`Kind::Target`] when they are no x86-64 ELF file.
     pub fn parse(bytes: Vec<u8>) -> Result<Self> {
-        let no_elf = || Error::new(Kind::Target, "not an x86-64 ELF file");
-        let file = ElfFile64::<LittleEndian>::parse(&*bytes).map_err(|_| no_elf())?;
-        if file.elf_header().e_machine.get(LittleEndian) != elf::EM_X86_64 {
-            return Err(no_elf());
+        Self::parse_for(Machine::X86_64, bytes)
+    }
+
+    /// Takes apart the bytes of a file for a processor.
+    ///
+    /// # Errors
+    /// [`Kind::Target`] when they are no ELF file for it.
+    pub fn parse_for(machine: Machine, bytes: Vec<u8>) -> Result<Self> {
+        let file = ElfFile64::<LittleEndian>::parse(&*bytes).map_err(|_| not_for(machine, None))?;
+        let found = file.elf_header().e_machine.get(LittleEndian);
+        if found != machine.number() {
+            return Err(not_for(machine, Some(found)));
         }
         let mut this = Self {
+            machine,
+            code: code_sections(&file),
             segments: segments(&file),
             symbols: symbols(&file),
             build_id: file.build_id().ok().flatten().map(<[u8]>::to_vec),
@@ -118,7 +168,15 @@ impl Elf {
         if let Some((offset, size)) = dynamic {
             this.dynamic = Dynamic::read(&this, offset, size);
         }
+        this.forget_what_is_not_mapped();
         Ok(this)
+    }
+
+    /// Keeps the bytes of segments alone: debug information is four fifths of an interpreter that was built with it.
+    fn forget_what_is_not_mapped(&mut self) {
+        let ends = self.segments.iter().map(|segment| segment.offset.saturating_add(segment.file_size));
+        self.bytes.truncate(usize::try_from(ends.max().unwrap_or(0)).unwrap_or(usize::MAX));
+        self.bytes.shrink_to_fit();
     }
 
     /// A defined symbol, of the dynamic table or the full one.
@@ -133,6 +191,12 @@ impl Elf {
         let names =
             self.symbols.iter().filter(|(_, symbol)| symbol.address == vaddr).map(|(name, _)| name.as_str());
         names.min_by_key(|name| (name.len(), *name))
+    }
+
+    /// The sections with code; none if the file does not list its sections. Some linkers put tables of data into the same segment.
+    #[must_use]
+    pub fn code_sections(&self) -> &[Range<u64>] {
+        &self.code
     }
 
     /// The `PT_LOAD` segments, in the file's order.
@@ -257,6 +321,11 @@ fn addresses(start: u64, size: u64) -> Option<Range<u64>> {
 fn frame_section(file: &ElfFile64<'_, LittleEndian>) -> Option<Range<u64>> {
     let section = file.section_by_name(".eh_frame")?;
     addresses(section.address(), section.size())
+}
+
+fn code_sections(file: &ElfFile64<'_, LittleEndian>) -> Vec<Range<u64>> {
+    let sections = file.sections().take(SECTIONS).filter(|section| section.kind() == SectionKind::Text);
+    sections.filter_map(|section| addresses(section.address(), section.size())).collect()
 }
 
 fn segments(file: &ElfFile64<'_, LittleEndian>) -> Vec<Segment> {

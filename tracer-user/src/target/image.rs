@@ -1,23 +1,29 @@
 //! A file that the target runs, or will run: what it is called, how to open it, what it says, and where it is loaded.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::target::elf::Elf;
 use crate::target::maps::Mapping;
-use crate::target::process::Process;
+use crate::target::modules::Identity;
+use crate::target::process::{Process, proc_path};
+use crate::target::program::{Library, held_path};
 
 /// An ELF file of a target.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Image {
     /// Its path as the target sees it.
     pub path: PathBuf,
     /// A path by which we can open it.
     pub open: PathBuf,
-    /// What it says.
-    pub elf: Elf,
+    /// What it says; processes that run the same file share it.
+    pub elf: Arc<Elf>,
     /// What is added to its addresses in the running target; `None` for a program that has not started.
     pub bias: Option<u64>,
+    /// What `open` leads through, where it is a descriptor of ours.
+    _held: Option<Arc<File>>,
 }
 
 impl Image {
@@ -27,14 +33,20 @@ impl Image {
     /// When the file cannot be read or is no ELF file, or the mapping lies outside what the file says.
     pub fn of_mapping(process: &Process, mapping: &Mapping) -> Result<Self> {
         let open = mapping.open_path(process);
-        let elf = Elf::open(&open)?;
+        let elf = shared(&open)?;
         let vaddr = elf.executable_vaddr(mapping.offset).ok_or_else(|| {
             Error::new(
                 Kind::Target,
                 format!("{} is not the file that process {} runs", open.display(), process.pid()),
             )
         })?;
-        Ok(Self { path: mapping.path.clone(), open, elf, bias: Some(mapping.start.wrapping_sub(vaddr)) })
+        Ok(Self {
+            path: mapping.path.clone(),
+            open,
+            elf,
+            bias: Some(mapping.start.wrapping_sub(vaddr)),
+            _held: None,
+        })
     }
 
     /// A file on disk.
@@ -42,7 +54,33 @@ impl Image {
     /// # Errors
     /// When it cannot be read or is no ELF file.
     pub fn of_file(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), open: path.to_owned(), elf: Elf::open(path)?, bias: None })
+        Self::opened(path.to_owned(), path.to_owned())
+    }
+
+    /// A library that a program will load. It can be opened as long as the library's value lives.
+    ///
+    /// # Errors
+    /// As [`Image::of_file`].
+    pub fn of_library(library: &Library) -> Result<Self> {
+        Self::opened(library.path.clone(), library.open.clone())
+    }
+
+    /// The executable of a process, whatever its path leads to where we are.
+    ///
+    /// # Errors
+    /// As [`Image::of_file`], or when the process is gone.
+    pub(super) fn of_executable(pid: u32) -> Result<Self> {
+        let exe = proc_path(pid, "exe");
+        let what = format!("cannot open {}", exe.display());
+        let path = exe.read_link().context(&what)?;
+        let file = File::open(&exe).context(&what)?;
+        let opened = Self::opened(path, held_path(&file))?;
+        Ok(Self { _held: Some(Arc::new(file)), ..opened })
+    }
+
+    fn opened(path: PathBuf, open: PathBuf) -> Result<Self> {
+        let elf = Arc::new(Elf::open(&open)?);
+        Ok(Self { path, open, elf, bias: None, _held: None })
     }
 
     /// The C library's allocator in a process: a mapped file that is not the C library but exports `malloc` and `free` (jemalloc, tcmalloc)
@@ -82,17 +120,35 @@ impl Image {
     ///
     /// # Errors
     /// [`Kind::Target`] when none of them exports an allocator.
-    pub fn allocator_among(libraries: &[PathBuf]) -> Result<Self> {
-        let name =
-            |path: &Path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        let mut libraries: Vec<&PathBuf> =
-            libraries.iter().filter(|path| may_allocate(&name(path))).collect();
-        libraries.sort_by_key(|path| is_c_library(&name(path)));
-        pick_allocator(libraries.into_iter().filter_map(|path| Self::of_file(path).ok())).ok_or_else(|| {
+    pub fn allocator_among(libraries: &[Library]) -> Result<Self> {
+        let mut libraries: Vec<&Library> =
+            libraries.iter().filter(|library| may_allocate(library.file_name())).collect();
+        libraries.sort_by_key(|library| is_c_library(library.file_name()));
+        let images = libraries.into_iter().filter_map(|library| Self::of_library(library).ok());
+        pick_allocator(images).ok_or_else(|| {
             Error::new(Kind::Target, "the program loads no library with malloc and free")
                 .next("leave libc out of --domains")
         })
     }
+}
+
+/// The file behind a path, taken apart; not again while somebody holds the same file.
+fn shared(path: &Path) -> Result<Arc<Elf>> {
+    static OPEN: Mutex<Vec<(Identity, Weak<Elf>)>> = Mutex::new(Vec::new());
+    let known = || OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let identity = Identity::at(path).ok();
+    let same =
+        |(of, elf): &(Identity, Weak<Elf>)| identity.filter(|identity| identity == of).and(elf.upgrade());
+    if let Some(elf) = known().iter().find_map(same) {
+        return Ok(elf);
+    }
+    let elf = Arc::new(Elf::open(path)?);
+    if let Some(identity) = identity.filter(|identity| Identity::at(path).is_ok_and(|now| now == *identity)) {
+        let mut known = known();
+        known.retain(|(_, elf)| elf.strong_count() > 0);
+        known.push((identity, Arc::downgrade(&elf)));
+    }
+    Ok(elf)
 }
 
 fn pick_allocator(mut images: impl Iterator<Item = Image>) -> Option<Image> {

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::target::process::{Process, proc_path};
@@ -25,17 +26,31 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// A path by which we can open the mapped file, whatever became of its name.
+    /// A path by which we can open the mapped file, whatever became of its name; one that cannot be opened, if there is none.
     ///
-    /// `/proc/PID/map_files` needs CAP_CHECKPOINT_RESTORE (root has it); without, the name is tried in the process's root directory.
+    /// `/proc/PID/map_files` needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN; without, the process's executable and the name in its root directory are tried. What a name
+    /// leads to may be another file by now, or in the way of the mapped one: it must have its inode, which nobody else gets as long as it is mapped.
     #[must_use]
     pub fn open_path(&self, process: &Process) -> PathBuf {
         let mapped = proc_path(process.pid(), &format!("map_files/{:x}-{:x}", self.start, self.end));
-        if mapped.metadata().is_ok() { mapped } else { self.named_path(process.pid()) }
+        if mapped.metadata().is_ok() {
+            return mapped;
+        }
+        let others = [Some(proc_path(process.pid(), "exe")), self.named_path(process.pid())];
+        others.into_iter().flatten().find(|path| self.is_at(path)).unwrap_or(mapped)
     }
 
-    fn named_path(&self, pid: u32) -> PathBuf {
-        proc_path(pid, "root").join(self.path.strip_prefix("/").unwrap_or(&self.path))
+    /// The name, below the process's root directory; `None` for what lies outside of that.
+    fn named_path(&self, pid: u32) -> Option<PathBuf> {
+        let root = proc_path(pid, "root");
+        // Of a process in a `chroot`, names begin at our own root directory.
+        let inside = self.path.strip_prefix(root.read_link().ok()?).ok()?;
+        Some(root.join(inside))
+    }
+
+    /// Whether a path leads to the mapped file. The device is not compared: btrfs and overlayfs map another than they tell.
+    fn is_at(&self, path: &Path) -> bool {
+        path.metadata().is_ok_and(|found| found.is_file() && found.ino() == self.inode)
     }
 
     /// The last part of the path, or nothing.
@@ -188,11 +203,15 @@ garbage
 
     #[test]
     fn the_mapped_file_is_the_file() {
-        use std::os::unix::fs::MetadataExt;
         let own = Process::open(std::process::id()).unwrap();
         let mapping = own.mappings().unwrap().into_iter().find(|mapping| mapping.path == own.exe()).unwrap();
         let inode = |path: &Path| path.metadata().unwrap().ino();
         assert_eq!(inode(&mapping.open_path(&own)), inode(own.exe()));
-        assert_eq!(inode(&mapping.named_path(own.pid())), inode(own.exe()));
+        let named = mapping.named_path(own.pid()).unwrap();
+        assert_eq!(inode(&named), inode(own.exe()));
+        assert!(mapping.is_at(&named) && mapping.is_at(&proc_path(own.pid(), "exe")));
+        // What stands at a name is not believed for its name.
+        let replaced = Mapping { inode: mapping.inode + 1, start: 0x1000, end: 0x2000, ..mapping };
+        assert!(replaced.open_path(&own).metadata().is_err());
     }
 }

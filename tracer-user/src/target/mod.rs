@@ -2,8 +2,11 @@
 
 use crate::target::process::{Process, all_pids};
 use crate::target::python::{Python, Version};
+use crate::target::whereabouts::Whereabouts;
 
 pub mod census;
+pub mod cgroup;
+pub mod current;
 pub mod elf;
 pub mod frame_table;
 pub mod image;
@@ -12,10 +15,15 @@ pub mod maps;
 pub mod modules;
 pub mod memory;
 pub mod process;
-mod program;
+pub mod offsets;
+pub mod program;
 pub mod python;
 pub mod recorded;
+pub(crate) mod root;
 pub mod survivors;
+mod verified;
+pub mod version;
+pub mod whereabouts;
 
 /// One CPython process of this host, as `unshed ps` lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +40,8 @@ pub struct PythonRow {
     pub reason: String,
     /// Its command line.
     pub command: Vec<String>,
+    /// Where it lives.
+    pub whereabouts: Whereabouts,
 }
 
 /// What hooks would be on a Python: build kind, complete or not, and the reason.
@@ -55,8 +65,11 @@ fn row(pid: u32, judge: &impl Fn(&Process, &Python) -> Judgement) -> Option<Pyth
     let python = Python::locate(&process).ok()?;
     let (build, complete, reason) = match python.layout_or("it") {
         Ok(_) => judge(&process, &python),
-        Err(_) => (python.flavour.to_string(), false, format!("CPython {} is not supported", python.version)),
+        Err(_) => (python.flavour.to_string(), false, refusal(&python)),
     };
+    let unproven = python.unproven().map(str::to_owned);
+    let reason = [unproven, Some(reason)].into_iter().flatten().filter(|said| !said.is_empty());
+    let reason = reason.collect::<Vec<_>>().join("; ");
     Some(PythonRow {
         pid,
         version: python.version,
@@ -64,7 +77,15 @@ fn row(pid: u32, judge: &impl Fn(&Process, &Python) -> Judgement) -> Option<Pyth
         complete,
         reason,
         command: process.command().to_vec(),
+        whereabouts: Whereabouts::of(pid),
     })
+}
+
+fn refusal(python: &Python) -> String {
+    match &python.offsets {
+        offsets::Offsets::Unknown(Some(why)) => format!("CPython {} is not supported: {why}", python.version),
+        _ => format!("CPython {} is not supported", python.version),
+    }
 }
 
 #[cfg(test)]

@@ -211,6 +211,12 @@ impl Modules {
         Ok(true)
     }
 
+    /// Nothing yet, but with the files that are open here: for another process that runs some of them.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { files: self.files.clone(), ..Self::default() }
+    }
+
     /// The mapped stretches, by address.
     #[must_use]
     pub fn list(&self) -> &[Module] {

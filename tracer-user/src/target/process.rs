@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::target::maps::{self, Mapping, Region};
+use crate::target::whereabouts::namespace_pids;
 
 /// The most that is read of any file in `/proc`: 16 MiB hold the maps of 100,000 mappings.
 const PROC_LIMIT: u64 = 16 << 20;
@@ -51,6 +52,7 @@ impl Process {
     /// [`Kind::Target`] when there is no such process, or it is a kernel thread, a zombie or a mere thread; [`Kind::Privilege`] when it is not
     /// ours to look into.
     pub fn open(pid: u32) -> Result<Self> {
+        same_namespace()?;
         let before = alive(pid)?;
         let pidfd = open_pidfd(pid)?;
         let status = read_text(pid, "status").map_err(|cause| unreadable(pid, &cause))?;
@@ -69,7 +71,7 @@ impl Process {
             comm: read_text(pid, "comm").unwrap_or_default().trim_end().to_owned(),
             exe,
             command: split_command(&command),
-            namespace_pid: innermost_pid(&status).unwrap_or(pid),
+            namespace_pid: namespace_pids(&status).last().copied().unwrap_or(pid),
             pid_namespace: (namespace.dev(), namespace.ino()),
         };
         if process.still_same() { Ok(process) } else { Err(gone(pid)) }
@@ -241,6 +243,12 @@ pub fn all_pids() -> Vec<u32> {
     pids
 }
 
+/// The process that has made a process, or its heir; `None` once that has ended.
+#[must_use]
+pub fn parent_of(pid: u32) -> Option<u32> {
+    number(&read_text(pid, "status").ok()?, "PPid:").and_then(|pid| u32::try_from(pid).ok())
+}
+
 /// The name of this host; `"localhost"` if it has none.
 #[must_use]
 pub fn hostname() -> String {
@@ -263,7 +271,7 @@ fn read_bytes(pid: u32, name: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_text(pid: u32, name: &str) -> io::Result<String> {
+pub(super) fn read_text(pid: u32, name: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&read_bytes(pid, name)?).into_owned())
 }
 
@@ -302,21 +310,26 @@ fn open_pidfd(pid: u32) -> Result<OwnedFd> {
     }
 }
 
+/// Whether ids in `/proc`, which are of the namespace that it was mounted in, mean the same as those that system calls take, which are of ours.
+fn same_namespace() -> Result<()> {
+    let own = fs::read_to_string("/proc/self/status");
+    let what = match own.as_deref().map(namespace_pids) {
+        // A kernel without PID namespaces says nothing.
+        Ok(ids) if ids.len() <= 1 => return Ok(()),
+        Ok(_) => {
+            "/proc shows another PID namespace than the one that unshed runs in: no process id means the same in both"
+        }
+        Err(_) => "/proc does not show the PID namespace that unshed runs in",
+    };
+    Err(Error::failed(what).next(
+        "mount the namespace's own: `unshare --mount-proc`, or `mount -t proc proc /proc` in a mount namespace of your own",
+    ))
+}
+
 /// The number behind a key of `/proc/PID/status`.
 fn number(status: &str, key: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// `NSpid:` lists the process's ids from our namespace inwards.
-fn innermost_pid(status: &str) -> Option<u32> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))?
-        .split_ascii_whitespace()
-        .next_back()?
-        .parse()
-        .ok()
 }
 
 fn split_command(bytes: &[u8]) -> Vec<String> {

@@ -1,15 +1,18 @@
 //! A program that has not started: which file will really run, and which libraries its dynamic loader will find for it.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::error::{Context, Error, Result};
 use crate::target::elf::Elf;
+use crate::target::root::Root;
 
 /// The first line of a script is at most this long for the kernel (`include/uapi/linux/binfmts.h`, `BINPRM_BUF_SIZE`).
 const SHEBANG: usize = 256;
@@ -39,7 +42,7 @@ pub(super) fn resolve(command: &Path, environment: &[(OsString, OsString)]) -> R
 pub(super) fn interpreter_of(path: &Path, environment: &[(OsString, OsString)]) -> Result<PathBuf> {
     let what = format!("cannot read {}", path.display());
     let mut head = Vec::new();
-    std::fs::File::open(path).context(&what)?.take(SHEBANG as u64).read_to_end(&mut head).context(&what)?;
+    File::open(path).context(&what)?.take(SHEBANG as u64).read_to_end(&mut head).context(&what)?;
     let Some(line) = head.strip_prefix(b"#!").and_then(|rest| rest.split(|byte| *byte == b'\n').next())
     else {
         return Ok(path.to_owned());
@@ -64,8 +67,41 @@ fn in_search_path(name: &OsStr, environment: &[(OsString, OsString)]) -> Option<
     std::env::split_paths(path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
+/// A library that a program will load.
+#[derive(Clone, Debug)]
+pub struct Library {
+    /// Its path, as we name it.
+    pub path: PathBuf,
+    /// A path by which we can open it as long as this value lives.
+    pub open: PathBuf,
+    /// What `open` leads through where the path is none of ours.
+    _held: Option<Arc<File>>,
+}
+
+impl Library {
+    /// A file that the loader found here, or below another root.
+    fn found(path: PathBuf, root: Option<&Root>) -> Option<Self> {
+        let Some(root) = root else { return Some(Self { open: path.clone(), path, _held: None }) };
+        let inside = path.strip_prefix("/").ok()?;
+        let file = root.file(inside)?;
+        Some(Self { path: root.prefix.join(inside), open: held_path(&file), _held: Some(Arc::new(file)) })
+    }
+
+    /// The last part of its path, or nothing.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+/// A path to a file that is open here, for as long as it is; for this process alone.
+pub(super) fn held_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
 /// The libraries that the dynamic loader would load for a program, in its order. It is asked itself, in its trace mode (ld.so(8),
-/// `LD_TRACE_LOADED_OBJECTS`), in which it runs no code of the program.
+/// `LD_TRACE_LOADED_OBJECTS`), in which it runs no code of the program; where the program has another root directory than we, the loader that is there,
+/// of the libraries that are there.
 ///
 /// # Errors
 /// When the loader cannot be run or does not answer in time.
@@ -73,11 +109,19 @@ pub(super) fn libraries(
     path: &Path,
     elf: &Elf,
     environment: &[(OsString, OsString)],
-) -> Result<Vec<PathBuf>> {
+    root: Option<&Root>,
+) -> Result<Vec<Library>> {
     let Some(loader) = elf.interpreter().filter(|_| !elf.needed().is_empty()) else { return Ok(Vec::new()) };
     let what = format!("{loader} cannot list the libraries of {}", path.display());
-    let mut child = Command::new(loader)
-        .arg(path)
+    let mut command = Command::new(loader);
+    match root {
+        None => command.arg(path),
+        Some(root) => {
+            root.enter(&mut command).context(&what)?;
+            command.arg(Path::new("/").join(root.inside(path).unwrap_or(path)))
+        }
+    };
+    let mut child = command
         .env_clear()
         .envs(environment.iter().map(|(key, value)| (key, value)))
         .env("LD_TRACE_LOADED_OBJECTS", "1")
@@ -97,7 +141,8 @@ pub(super) fn libraries(
     let list = receive.recv_timeout(PATIENCE);
     let _ = child.kill();
     let _ = child.wait();
-    Ok(parse_list(&list.context(&what)?))
+    let paths = parse_list(&list.context(&what)?);
+    Ok(paths.into_iter().filter_map(|path| Library::found(path, root)).collect())
 }
 
 /// Lines read `libm.so.6 => /lib/libm.so.6 (0x00007f…)` or `/lib64/ld-linux-x86-64.so.2 (0x00007f…)`.

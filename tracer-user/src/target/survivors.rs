@@ -1,7 +1,7 @@
 //! Whether blocks that were born a while ago still live, and whether they are still the same: asked from outside, without a probe, in bounded batches of reads.
 //!
 //! A sampling window sees births; what becomes of the born is seen here. Liveness is the allocator's own books: a small block lives when its pool has carved it and it is not on the pool's
-//! free list; a large one when its chunk of glibc's `malloc` is in use. An object that lies in one of CPython's freelists (reference count 0) is dead though its block is not free.
+//! free list; a large one when its chunk of glibc's `malloc` is in use. An object that lies in one of CPython's freelists (reference count 0, or from 3.14 on the address of the next in its place) is dead though its block is not free.
 //!
 //! **Identity.** `identity[0]` is a hash of what an object cannot change: type, the allocator's size, and contents that are set at its birth. Where it differs from an earlier look, another object has the block.
 //! `identity[1]` is a hash of what an object may change but two objects seldom share (a dict's version, a list's item array and length, an instance's values). Where only that one differs, the object was changed
@@ -10,12 +10,13 @@
 //! **What identity cannot tell.** An object from its successor of the same type with the same contents: equal numbers and strings, instances of a class with `__slots__` or a managed dict that got the same
 //! words and the same array of values again (the allocator gives back what was freed last), the middle of texts and of tuples too long for the first read, functions and generators of one `def` with the same closure and first argument,
 //! exceptions with the same two first arguments, memory without a type that begins with the same 32 bytes.
-//! A dict has no such twin: its version counts all changes of all dicts.
+//! Up to 3.13 a dict has no such twin: its version counts all changes of all dicts. From 3.14 on there is no version, and a dict is what its table begins with: places, and the first two entries of a small one.
+//! From 3.13 on an instance has its attributes in itself, so that a change of the first two of them is a change of it; up to 3.12 only where they are is looked at.
 //!
 //! **Who is charged for what.** A dict is charged for its key table (`owned_bytes`), unless it shares it with its class; the table itself, met as a block of its own, is [`Look::Part`]. Nothing else owns:
 //! item arrays of lists, tables of sets, arrays of instance values and buffers cannot be told from other memory, so they are candidates of their own.
 //!
-//! **Bounds.** A look reads at most [`HEAD`] + 72 bytes of each block (its head, the headers of its chunk, one further place), 48 bytes of each distinct pool, three times its 16 KiB where a block may be on its free list,
+//! **Bounds.** A look reads at most [`HEAD`] + 168 bytes of each block (its head, the headers of its chunk, two further places), 48 bytes of each distinct pool, three times its 16 KiB where a block may be on its free list,
 //! 300 bytes of each word that may be a type and a type's name. Sizes and counts in the target's memory bound nothing. A block is alive, dead or unread; a target that writes meanwhile can make a free block seem alive for
 //! this one look, or a pool unread; a living object seems dead only if, by chance, its first words are those of a free block of its very pool or chunk.
 //!
@@ -25,7 +26,7 @@ use tracer_common::domain::Domain;
 
 use crate::error::Result;
 use crate::target::image::Image;
-use crate::target::layout::Layout;
+use crate::target::layout::{self, Layout};
 use crate::target::memory::{Bytes, Memory};
 use crate::target::process::Process;
 use crate::target::python::Python;
@@ -38,6 +39,7 @@ use types::Types;
 mod chunks;
 mod identity;
 mod keys;
+mod pages;
 mod pools;
 mod types;
 
@@ -102,6 +104,20 @@ impl Survivors {
             always: python.runtime(),
         })
     }
+
+    /// The same for a child that was forked from that process, and has all at the same places.
+    ///
+    /// # Errors
+    /// When the child has ended, or its maps may not be read.
+    pub fn of_child(&self, process: &Process) -> Result<Self> {
+        Ok(Self {
+            memory: Memory::new(process.pid()),
+            layout: self.layout,
+            types: self.types.clone(),
+            chunks: self.chunks.of_child(process.brk_heap()?),
+            always: self.always,
+        })
+    }
 }
 
 /// How far a block has been followed.
@@ -111,6 +127,8 @@ enum Stage {
     Done(Look),
     /// In a pool.
     InPool(Slot),
+    /// In a page of mimalloc.
+    InPage(pages::Slot),
     /// A block of `malloc`: the bytes that it was given.
     Chunk(u64),
 }
@@ -121,6 +139,7 @@ impl Stage {
         match self {
             Self::Done(_) => None,
             Self::InPool(slot) => Some(slot.given),
+            Self::InPage(slot) => Some(slot.given),
             Self::Chunk(given) => Some(*given),
         }
     }
@@ -171,27 +190,44 @@ impl<M: Bytes> Survivors<M> {
 
     /// What the allocators' headers say.
     fn stages(&mut self, blocks: &[Block]) -> Vec<Stage> {
+        let settled = match &self.layout.pages {
+            Some(pages) => self.in_pages(blocks, pages),
+            None => self.in_pools(blocks),
+        };
+        // What lies in no pool may be `malloc`'s: PYTHONMALLOC=malloc sends all blocks there.
+        let others = blocks.iter().zip(&settled).filter(|(_, stage)| stage.is_none());
+        let others: Vec<(u64, u64)> = others.map(|(block, _)| (block.0, block.1)).collect();
+        let mut chunks = self.chunks.look(&self.memory, &others).into_iter();
+        let mut chunk = || match chunks.next() {
+            Some(Chunk::Used(given)) => Stage::Chunk(given),
+            Some(Chunk::Gone) | None => Stage::Done(Look::Dead),
+        };
+        settled.into_iter().map(|stage| stage.unwrap_or_else(&mut chunk)).collect()
+    }
+
+    /// Blocks in pools of pymalloc; `None` for others.
+    fn in_pools(&self, blocks: &[Block]) -> Vec<Option<Stage>> {
         let small: Vec<u64> = blocks.iter().filter(|block| is_small(block)).map(|block| block.0).collect();
         let pools = Pools::read(&self.memory, &small, &self.layout.pools);
-        let places: Vec<Option<Place>> =
-            blocks.iter().map(|block| is_small(block).then(|| pools.place(block.0, block.1))).collect();
-        // What lies in no pool may be `malloc`'s: PYTHONMALLOC=malloc sends all blocks there.
-        let others: Vec<(u64, u64)> = blocks
-            .iter()
-            .zip(&places)
-            .filter(|(_, place)| matches!(place, None | Some(Place::NoPool)))
-            .map(|(block, _)| (block.0, block.1))
-            .collect();
-        let mut chunks = self.chunks.look(&self.memory, &others).into_iter();
-        let stage = |place: &Option<Place>| match place {
-            Some(Place::Block(slot)) => Stage::InPool(*slot),
-            Some(Place::Gone) => Stage::Done(Look::Dead),
-            Some(Place::NoPool) | None => match chunks.next() {
-                Some(Chunk::Used(given)) => Stage::Chunk(given),
-                Some(Chunk::Gone) | None => Stage::Done(Look::Dead),
-            },
+        let stage = |block: &Block| match is_small(block).then(|| pools.place(block.0, block.1))? {
+            Place::Block(slot) => Some(Stage::InPool(slot)),
+            Place::Gone => Some(Stage::Done(Look::Dead)),
+            Place::NoPool => None,
         };
-        places.iter().map(stage).collect()
+        blocks.iter().map(stage).collect()
+    }
+
+    /// Blocks in pages of mimalloc; `None` for others.
+    fn in_pages(&self, blocks: &[Block], layout: &layout::Pages) -> Vec<Option<Stage>> {
+        let may_be = |block: &&Block| matches!(block.2, None | Some(Domain::Object | Domain::Mem));
+        let addresses: Vec<u64> = blocks.iter().filter(may_be).map(|block| block.0).collect();
+        let pages = pages::Pages::read(&self.memory, &addresses, layout);
+        let stage = |block: &Block| match may_be(&block).then(|| pages.place(block.0, block.1, layout))? {
+            pages::Place::Block(slot) => Some(Stage::InPage(slot)),
+            pages::Place::Gone => Some(Stage::Done(Look::Dead)),
+            pages::Place::NoPage => None,
+        };
+        blocks.iter().map(stage).collect()
     }
 
     /// The first bytes of each block that is not known to be dead.
@@ -223,7 +259,7 @@ impl<M: Bytes> Survivors<M> {
     /// Settles those that are free: on their pool's free list, or in a cache of `malloc`.
     fn refuse_free(&self, blocks: &[Block], heads: &Heads, stages: &mut [Stage]) {
         let pools = &self.layout.pools;
-        let mut doubtful = Vec::new();
+        let (mut doubtful, mut in_pages) = (Vec::new(), Vec::new());
         for (at, stage) in stages.iter_mut().enumerate() {
             match *stage {
                 Stage::Chunk(given) => {
@@ -235,15 +271,28 @@ impl<M: Bytes> Survivors<M> {
                 Stage::InPool(slot) if slot.may_be_free(heads.of(at, slot.given), pools) => {
                     doubtful.push((at, slot.pool));
                 }
+                Stage::InPage(slot)
+                    if slot.may_be_free(&self.memory, heads.of(at, slot.given), blocks[at].0) =>
+                {
+                    in_pages.push((at, slot));
+                }
                 _ => {}
             }
         }
         let free = pools::Free::read(&self.memory, doubtful.iter().map(|(_, pool)| *pool).collect(), pools);
+        let mut settle = |at: usize, is_free: Option<bool>| match is_free {
+            Some(false) => {}
+            Some(true) => stages[at] = Stage::Done(Look::Dead),
+            None => stages[at] = Stage::Done(Look::Unread),
+        };
         for (at, pool) in doubtful {
-            match free.holds(pool, blocks[at].0) {
-                Some(false) => {}
-                Some(true) => stages[at] = Stage::Done(Look::Dead),
-                None => stages[at] = Stage::Done(Look::Unread),
+            settle(at, free.holds(pool, blocks[at].0));
+        }
+        if let Some(layout) = &self.layout.pages {
+            let slots: Vec<pages::Slot> = in_pages.iter().map(|(_, slot)| *slot).collect();
+            let free = pages::Free::read(&self.memory, &slots, layout);
+            for (at, slot) in in_pages {
+                settle(at, free.holds(&slot));
             }
         }
     }
@@ -262,16 +311,20 @@ impl<M: Bytes> Survivors<M> {
             .map(|stage| if let Stage::Done(look) = stage { *look } else { Look::Unread })
             .collect();
         let mut portraits = Vec::new();
+        let in_page = |at: usize| matches!(stages.get(at), Some(Stage::InPage(_)));
         for (at, given, head) in living() {
             let object = may_be_object(&blocks[at]).then(|| self.types.object(head, objects)).flatten();
+            let object = object.filter(|object| {
+                object.link.is_none_or(|link| self.is_linked(link, object.type_address, blocks[at].2))
+            });
             looks[at] = match object {
                 Some(object) if object.references == 0 => Look::Dead,
                 Some(object) => {
                     portraits.push((at, Portrait::new(blocks[at].0, head, given, &object, self.layout)));
                     continue;
                 }
-                None if keys::is_key_table(head, given, &kinds.keys) => Look::Part,
-                None if identity::is_free_float(head, given, blocks[at].2) => Look::Dead,
+                None if keys::is_key_table(head, given, in_page(at), self.layout) => Look::Part,
+                None if identity::is_free_float(head, given, blocks[at].2, self.layout) => Look::Dead,
                 None => alive(identity::of_memory(head, given), 0),
             };
         }
@@ -279,16 +332,26 @@ impl<M: Bytes> Survivors<M> {
         looks
     }
 
-    /// One more read for those whose identity lies further away.
-    fn finish(&self, portraits: Vec<(usize, Portrait)>, looks: &mut [Look]) {
-        let addresses: Vec<u64> = portraits.iter().filter_map(|(_, portrait)| portrait.wants()).collect();
-        let mut bytes = Vec::new();
-        let readable = self.memory.read_many(&addresses, FOLLOW, &mut bytes);
-        let mut read = bytes.chunks_exact(FOLLOW).zip(readable);
+    /// Whether an object without a count is in a freelist: the next in it is of the same type. An array of objects may begin like that too, but not in the object domain.
+    fn is_linked(&self, link: u64, type_address: u64, domain: Option<Domain>) -> bool {
+        let its_type = || self.memory.read_u64(link.wrapping_add(self.layout.objects.ob_type));
+        domain == Some(Domain::Object) && its_type() == Ok(type_address)
+    }
+
+    /// One or two more reads for those whose identity lies further away.
+    fn finish(&self, mut portraits: Vec<(usize, Portrait)>, looks: &mut [Look]) {
+        for _ in 0..identity::FURTHER_READS {
+            let addresses: Vec<u64> = portraits.iter().filter_map(|(_, portrait)| portrait.wants()).collect();
+            let mut bytes = Vec::new();
+            let readable = self.memory.read_many(&addresses, FOLLOW, &mut bytes);
+            let mut read = bytes.chunks_exact(FOLLOW).zip(readable);
+            for (_, portrait) in &mut portraits {
+                let Some((bytes, readable)) = portrait.wants().and_then(|_| read.next()) else { continue };
+                portrait.follow(readable.then_some(bytes), self.layout);
+            }
+        }
         for (at, portrait) in portraits {
-            let further = portrait.wants().and_then(|_| read.next());
-            let further = further.and_then(|(bytes, readable)| readable.then_some(bytes));
-            let (identity, owned_bytes) = portrait.finish(further, self.layout);
+            let (identity, owned_bytes) = portrait.finish();
             looks[at] = alive(identity, owned_bytes);
         }
     }

@@ -24,6 +24,15 @@ use rule::Lack;
 /// Bytes of rows that are kept in case a file is mapped again.
 const CACHE: usize = 64 << 20;
 
+/// Rows that several processes share.
+pub type Rows = Arc<Mutex<Cache>>;
+
+/// Room for the rows of several processes.
+#[must_use]
+pub fn shared_rows() -> Rows {
+    Arc::new(Mutex::new(Cache::new(CACHE)))
+}
+
 /// The unwind tables of a process.
 #[derive(Debug)]
 pub struct Unwinder {
@@ -68,7 +77,7 @@ impl Unwinder {
     /// Empty tables for a process whose interpreter is in this file.
     #[must_use]
     pub fn new(limits: Limits, interpreter: Option<&Image>) -> Self {
-        Self::sharing(limits, interpreter, Arc::new(Mutex::new(Cache::new(CACHE))))
+        Self::sharing(limits, interpreter, shared_rows())
     }
 
     /// The same, with rows that were read for other processes, and for them. Build ids are believed: a process whose file bears the id of another one can

@@ -22,10 +22,10 @@ mod round;
 mod table;
 
 use estimate::Summary;
-use load::{Load, Workload};
+use load::{Beside, Load, Worker, Workload};
 use round::{Plan, Rounds};
 
-const USAGE: &str = "`bench overhead` [--only WORKLOAD,…] [--rounds N] [--seconds S] [--unshed 'FLAGS'] [--binary FILE] [--python FILE] [--quick] [--nothing]";
+const USAGE: &str = "`bench overhead` [--only WORKLOAD,…] [--rounds N] [--seconds S] [--unshed 'FLAGS'] [--binary FILE] [--python FILE] [--quick] [--nothing] [--beside]";
 
 /// What was typed.
 struct Options {
@@ -34,6 +34,8 @@ struct Options {
     /// `None` with `--nothing`: phases that should be traced are not, which shows how exact the method is.
     recorder: Option<Recorder>,
     python: Option<PathBuf>,
+    /// Another process of the same interpreter is traced, not the one that works.
+    beside: bool,
 }
 
 /// Runs the verb.
@@ -69,7 +71,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn parse(args: &[String]) -> Result<Options> {
     const VALUED: [&str; 7] = ["only", "rounds", "seconds", "unshed", "binary", "python", "edge"];
-    let flags = Flags::parse(args, &VALUED, &["nothing", "quick"])?;
+    let flags = Flags::parse(args, &VALUED, &["nothing", "quick", "beside"])?;
     let workloads = flags.chosen("only", &load::ALL, |workload| workload.name)?;
     let quick = flags.has("quick");
     let (rounds, seconds) = if quick { (2, 3.0) } else { (6, 8.0) };
@@ -79,7 +81,13 @@ fn parse(args: &[String]) -> Result<Options> {
         edge: flags.number("edge", 1.0)?,
     };
     let recorder = if flags.has("nothing") { None } else { Some(recorder(&flags)?) };
-    Ok(Options { workloads, plan, recorder, python: flags.text("python").map(PathBuf::from) })
+    Ok(Options {
+        workloads,
+        plan,
+        recorder,
+        python: flags.text("python").map(PathBuf::from),
+        beside: flags.has("beside"),
+    })
 }
 
 /// The binary and its flags: what was named, or what is built now, with the budget that is the default.
@@ -97,8 +105,13 @@ pub(super) fn recorder(flags: &Flags) -> Result<Recorder> {
 
 fn measure(workload: &Workload, interpreter: &Interpreter, options: &Options) -> Result<Rounds> {
     let packages = if workload.is_of_pyperformance { Some(venv::packages("pyperformance")?) } else { None };
-    let mut load = Load::start(workload, interpreter, packages.as_deref())?;
-    round::contest(&mut load, options.recorder.as_ref(), options.plan)
+    let start = || Load::start(workload, interpreter, packages.as_deref());
+    let mut worker: Box<dyn Worker> = if options.beside {
+        Box::new(Beside { works: start()?, traced: start()? })
+    } else {
+        Box::new(start()?)
+    };
+    round::contest(worker.as_mut(), options.recorder.as_ref(), options.plan)
 }
 
 /// Everything that was measured, for other programs.

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_rank_is_the_place_of_the_first_true_row() {
         let lines = vec![Place { file: "/a.py".to_owned(), line: 7 }];
-        let truth = Truth { lines, c_function: None, item_bytes: 1.0, item_blocks: 1.0 };
+        let truth = Truth { lines, beside: Vec::new(), c_function: None, item_bytes: 1.0, item_blocks: 1.0 };
         let stack =
             |line: u64| Stack { frames: vec![json!({"function": "f", "file": "/a.py", "line": line})] };
         assert_eq!(rank(&[stack(6), stack(7), stack(7)], &truth), Some(2));

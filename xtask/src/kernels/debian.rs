@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::apt::{Apt, KEYRING, MIRROR};
 use crate::run::{self, works};
 
 /// The releases that have kernels, with the archive that each is in. Newer kernels for a release are in its backports.
@@ -19,8 +20,6 @@ const SUITES: [(&str, &str); 7] = [
     ("debian-security", "trixie-security"),
     ("debian", "trixie-backports"),
 ];
-const MIRROR: &str = "http://deb.debian.org";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The small kernels for virtual machines: what qemu's machine needs is built in.
 const FLAVOUR: &str = "-cloud-amd64";
 /// Since 7.1 the image is in a package of its own, on which `linux-image-…` depends.
@@ -60,8 +59,7 @@ impl Cache {
         std::fs::create_dir_all(&fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
         let package = self.newest(series)?;
         let mut download = self.apt("apt-get")?;
-        // As root apt would hand the download to its own user, who may not write here.
-        download.current_dir(&fresh).args(["-o", "APT::Sandbox::User=root", "download", &package]);
+        download.current_dir(&fresh).args(["download", &package]);
         run::quietly(&format!("fetching {package}"), &mut download)?;
         unpack(&fresh)?;
         if kept.exists() {
@@ -90,40 +88,10 @@ impl Cache {
         )
     }
 
-    /// apt with sources and lists of our own; they are fetched the first time.
+    /// apt with sources and lists of our own.
     fn apt(&self, program: &str) -> Result<Command> {
-        let root = self.folder.join("apt");
-        let sources = root.join("sources.list");
-        let configured = |program: &str| {
-            let mut apt = Command::new(program);
-            for (name, value) in [
-                ("Dir::Etc::sourcelist", sources.as_path()),
-                ("Dir::Etc::sourceparts", Path::new("-")),
-                ("Dir::State::lists", &root.join("lists")),
-                ("Dir::Cache", &root.join("cache")),
-                ("Dir::State::status", Path::new("/dev/null")),
-            ] {
-                apt.arg("-o").arg(format!("{name}={}", value.display()));
-            }
-            apt
-        };
-        if !sources.exists() {
-            if !works("apt-get", &["--version"]) || !Path::new(KEYRING).exists() {
-                bail!(
-                    "Debian's kernels are fetched with apt and {KEYRING}; give images of others with --image"
-                );
-            }
-            for folder in ["lists/partial", "cache/archives/partial"] {
-                std::fs::create_dir_all(root.join(folder))?;
-            }
-            std::fs::write(&sources, sources_list())?;
-            let update = run::quietly("fetching Debian's package lists", configured("apt-get").arg("update"));
-            if update.is_err() {
-                std::fs::remove_file(&sources)?;
-            }
-            update?;
-        }
-        Ok(configured(program))
+        let apt = Apt::new(self.folder.join("apt"), sources_list()).command(program);
+        apt.context("give images of others with --image")
     }
 }
 

@@ -5,7 +5,7 @@ use super::paths::{self, Path};
 use super::source::Source;
 
 /// Crates of the loader, and the files (by how their path under `tracer-user/src/` begins) that may name them.
-const DOORS: [(&str, &[&str]); 10] = [
+const DOORS: [(&str, &[&str]); 12] = [
     ("aya", &["probe/", "drain/", "kernel.rs"]),
     ("aya_obj", &["probe/", "kernel.rs"]),
     ("aya_log", &["probe/", "drain/"]),
@@ -15,6 +15,8 @@ const DOORS: [(&str, &[&str]); 10] = [
     ("serde_json", &["report/"]),
     ("inferno", &["report/flame"]),
     ("iced_x86", &["probe/sites", "probe/code", "unwind/evaluator"]),
+    ("yaxpeax_arch", &["probe/code/aarch64"]),
+    ("yaxpeax_arm", &["probe/code/aarch64"]),
     ("gimli", &["target/frame_table", "unwind/"]),
 ];
 

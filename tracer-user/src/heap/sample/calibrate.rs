@@ -1,16 +1,18 @@
 //! What the heap's own counters add to the samples: by how much the live small blocks of each size grow is known without a probe, and nearly exactly; and what is resident besides them is what
 //! larger blocks, and all that C code asks for itself, have grown by. Samples say which sites that growth belongs to.
 //!
-//! Within a size the sites keep their shares, and their sum becomes what the heap says, if both agree as far as the samples can tell, and the heap's own course is steady. Where they do not (a cache
-//! that turns over more slowly than the recording lasts, whose dropped blocks nobody saw born), the samples stand as they are.
+//! Within a size the sites keep their shares, and their sum becomes what the heap says, if both agree as far as the samples can tell, and the heap's own course is steady. Where the samples say more (a cache
+//! that turns over more slowly than the recording lasts, whose dropped blocks nobody saw born), they stand as they are. Where the heap says more, up to five times, it is believed: it is counted, and a sum of which the few
+//! windows that weigh much have by chance shown nothing is too low, without a sign of it. The error then covers both.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::candidate::Candidate;
 use super::facts::ByWindow;
-use super::{Sampler, sound_s};
-use crate::heap::books::SiteFacts;
+use super::{Errors, Sampler, living, sound_s};
+use crate::heap::books::{SiteFacts, Sums};
 use crate::heap::given::given_bytes;
+use crate::heap::line::Line;
 
 /// Half the width of an interval of 95 %, in standard deviations.
 const SIGMAS: f64 = 1.96;
@@ -18,6 +20,8 @@ const SIGMAS: f64 = 1.96;
 const STEADY: f64 = 0.2;
 /// Samples and the heap agree if they are no further apart than so many errors of the samples.
 const AGREE: f64 = 1.5;
+/// The heap is believed if it grows by up to so many times what the samples say.
+const MOST_RAISED: f64 = 5.0;
 /// What was not seen in so many windows happens in fewer than three of so many, 19 times of 20 (the rule of three).
 const UNSEEN: f64 = 3.0;
 /// Looks at the heap that a slope needs.
@@ -26,8 +30,8 @@ const LEAST_LOOKS: usize = 8;
 const CLASSES: u64 = 32;
 /// The class of all that is in no pool.
 const BEYOND: u64 = CLASSES + 1;
-/// What is resident says too little of blocks that were never written to: it is not believed if the samples say more than so many times as much.
-const LEAST_RESIDENT: f64 = 1.0 / 3.0;
+/// What is resident says too little of blocks that were never written to, and of those that `malloc` had free memory for: it is not believed if it is less than this part of what the samples say.
+const LEAST_RESIDENT: f64 = 2.0 / 3.0;
 
 /// Live bytes by size class at one moment: of the sizes 16, 32, … 512.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,8 +82,14 @@ struct Shares {
 }
 
 impl Sampler {
-    /// Makes growth agree with the heap's own.
-    pub fn calibrate(&self, facts: &mut [SiteFacts], heap: &[HeapAt], now_s: f64) {
+    /// Makes growth agree with the heap's own, and what lives with growth; `totals` are the sums over all sites, with their errors.
+    pub fn calibrate(
+        &self,
+        facts: &mut [SiteFacts],
+        (totals, errors): &mut (Sums, Errors),
+        heap: &[HeapAt],
+        now_s: f64,
+    ) {
         let times = self.times(sound_s(now_s));
         let bar_s = times.bar_s;
         if bar_s <= 0.0 {
@@ -96,15 +106,21 @@ impl Sampler {
             }
         }
         let error = |site: &SiteFacts| Some((site.id, site.sampled?.errors.growth_bytes_per_second));
-        let errors: HashMap<u64, f64> = facts.iter().filter_map(error).collect();
+        let by_site: HashMap<u64, f64> = facts.iter().filter_map(error).collect();
         let judge = |(class, size): (u64, Size)| {
-            let widest = size.by_site.keys().filter_map(|id| errors.get(id)).copied().fold(0.0, f64::max);
+            let widest = size.by_site.keys().filter_map(|id| by_site.get(id)).copied().fold(0.0, f64::max);
             size.judge(class, heap, widest)
         };
         let shares: Vec<Shares> = sizes.into_iter().map(judge).collect();
+        let sums = *totals;
         for site in facts {
+            let before = site.growth_bytes_per_second;
             site_growth(site, &shares);
+            living::correct(site, totals, (site.growth_bytes_per_second - before) * bar_s);
         }
+        let away =
+            (totals.live_bytes.abs_diff(sums.live_bytes), totals.live_blocks.abs_diff(sums.live_blocks));
+        living::widen(errors, away.0, away.1);
     }
 }
 
@@ -117,11 +133,17 @@ impl Size {
         let points = heap.iter().filter_map(|at| Some((at.seconds, at.of(class)?)));
         let heap = slope(&points.collect::<Vec<_>>());
         let steady = heap.value > 0.0 && heap.error <= STEADY * heap.value;
-        let believed = class != BEYOND || heap.value >= LEAST_RESIDENT * sum;
-        let agree = believed && (heap.value - sum).abs() <= (AGREE * error).max(widest);
+        let apart = (heap.value - sum).abs();
+        let believed = class != BEYOND || heap.value >= LEAST_RESIDENT * sum || apart <= error;
+        let agree = believed && apart <= (AGREE * error).max(widest);
+        let raised = !agree && class != BEYOND && (sum..=MOST_RAISED * sum).contains(&heap.value);
         Shares {
-            factor: if steady && agree && sum > 0.0 { heap.value / sum } else { 1.0 },
-            heap: if steady && agree { heap } else { Rate { value: sum, error } },
+            factor: if steady && (agree || raised) && sum > 0.0 { heap.value / sum } else { 1.0 },
+            heap: match (steady, agree, raised) {
+                (true, true, _) => heap,
+                (true, _, true) => Rate { value: heap.value, error: apart },
+                _ => Rate { value: sum, error },
+            },
             windows: if squares > 0.0 { sum * sum / squares } else { 0.0 },
             sum,
             by_site: self.by_site,
@@ -150,7 +172,9 @@ fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
     }
     let factor = after / before;
     let figure = site.growth_bytes_per_second * factor;
-    let limit = sampled.errors.growth_bytes_per_second * factor.max(1.0);
+    // Whatever was raised, the samples' own figure is within the error.
+    let limit =
+        (sampled.errors.growth_bytes_per_second * factor.max(1.0)).max(figure - site.growth_bytes_per_second);
     site.growth_bytes_per_second = figure;
     sampled.growth_at_least = (sampled.growth_at_least * factor).min(figure);
     sampled.errors.growth_bytes_per_second = if all_calibrated { error.min(limit) } else { limit };
@@ -170,27 +194,10 @@ fn pieces(one: &Candidate) -> impl Iterator<Item = (u64, f64)> + use<> {
         .map(move |bytes| (class(bytes), bytes as f64))
 }
 
-/// The least-squares slope, and how far off it may be by the points' own scatter; neighbours are alike, so they count as a quarter as many.
+/// The slope, and how far off it may be; neighbours are alike, so they count as a quarter as many.
 fn slope(points: &[(f64, f64)]) -> Rate {
-    let count = points.len() as f64;
-    if points.len() < LEAST_LOOKS {
-        return Rate::default();
-    }
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
-    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
-    let (mut both, mut square) = (0.0, 0.0);
-    for (x, y) in points {
-        both += (x - mean_x) * (y - mean_y);
-        square += (x - mean_x) * (x - mean_x);
-    }
-    if square <= 0.0 {
-        return Rate::default();
-    }
-    let value = both / square;
-    let scatter =
-        points.iter().map(|(x, y)| y - mean_y - value * (x - mean_x)).map(|off| off * off).sum::<f64>();
-    let error = SIGMAS * 2.0 * (scatter / (count - 2.0) / square).sqrt();
-    Rate { value, error }
+    let line = if points.len() < LEAST_LOOKS { None } else { Line::through(points) };
+    line.map_or_else(Rate::default, |line| Rate { value: line.slope, error: SIGMAS * 2.0 * line.slope_error })
 }
 
 #[cfg(test)]
@@ -228,6 +235,51 @@ mod tests {
             crate::heap::sample::Sampled { growth_at_least: growth / 2.0, ..Default::default() };
         sampled.errors.growth_bytes_per_second = growth;
         SiteFacts { id, growth_bytes_per_second: growth, sampled: Some(sampled), ..SiteFacts::default() }
+    }
+
+    /// Twelve windows have shown alike.
+    fn size(value: f64) -> Size {
+        let mut size = Size::default();
+        size.by_site.insert(1, value);
+        for window in 1..=12 {
+            let one = Candidate {
+                site: 1,
+                address: window,
+                size_bytes: 16,
+                domain: None,
+                born_s: 0.0,
+                window,
+                drawn_s: 0.1,
+                weight: 1.0,
+                identity: None,
+                owned_bytes: 0,
+                seen_s: 0.0,
+                due_s: 0.0,
+            };
+            size.by_window.add(&one, value / 12.0);
+        }
+        size
+    }
+
+    fn course(slope: f64) -> Vec<HeapAt> {
+        let mut bytes = [0; CLASSES as usize];
+        (0..12_u32)
+            .map(|at| {
+                bytes[0] = (1e6 + slope * f64::from(at)) as u64;
+                HeapAt { seconds: f64::from(at), bytes, resident_bytes: None }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_heap_is_believed_where_it_says_more_but_not_any_more() {
+        let factor = |heap: f64| size(2000.0).judge(1, &course(heap), 0.0).factor;
+        assert!((factor(2500.0) - 1.25).abs() < 1e-9, "they agree");
+        assert!((factor(8000.0) - 4.0).abs() < 1e-9, "chance has shown too little");
+        assert!((factor(12_000.0) - 1.0).abs() < 1e-9, "that is another site's growth");
+        assert!((factor(200.0) - 1.0).abs() < 1e-9, "a cache that turns over slowly");
+        let raised = size(2000.0).judge(1, &course(8000.0), 0.0).heap;
+        assert!((raised.value - 8000.0).abs() < 1e-6 && (raised.error - 6000.0).abs() < 1e-6, "{raised:?}");
     }
 
     #[test]

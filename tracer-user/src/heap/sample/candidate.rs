@@ -8,7 +8,7 @@ use super::Bounds;
 use super::random::Random;
 
 /// The first looks, in seconds of age; then each decade has two more.
-const FIRST_AGES_S: [f64; 2] = [0.1, 0.3];
+pub(super) const FIRST_AGES_S: [f64; 2] = [0.1, 0.3];
 /// Nothing is looked at later than this age, in seconds: 30 years.
 const LAST_AGE_S: f64 = 1e9;
 

@@ -1,5 +1,7 @@
 //! The facts of the sampled sites, with their errors.
 
+use std::collections::HashMap;
+
 use super::candidate::Candidate;
 use super::judge::{Evidence, Half};
 use super::ledger::Ledger;
@@ -11,6 +13,7 @@ use crate::heap::given::given_bytes;
 use crate::heap::order::Sort;
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
+use tracer_common::domain::Domain;
 use tracer_common::site::OTHER_SITES;
 
 /// A survivor is old when it has lived for this share of the observed time,
@@ -29,6 +32,8 @@ pub struct Sampled {
     pub growth_at_least: f64,
     /// How far off the figures may be.
     pub errors: Errors,
+    /// What the verdict is made of; `None` of many sites together, which look like none of them.
+    pub evidence: Option<Evidence>,
 }
 
 /// Half widths of intervals that hold the truth in 95 % of the cases, in the units of the figures.
@@ -103,9 +108,10 @@ impl Sampler {
     #[must_use]
     pub fn facts(&self, now_s: f64) -> Vec<SiteFacts> {
         let times = self.times(sound_s(now_s));
-        let stays = old_by_class(self.pool.iter().map(|(_, candidate)| candidate), &times);
+        let all = || self.pool.iter().map(|(_, candidate)| candidate);
+        let others = Others { stays: old_by_class(all(), &times), alike: alike(all()) };
         let mut sites: Vec<SiteFacts> =
-            self.sites.iter().map(|(&id, ledger)| self.site(id, ledger, &times, &stays)).collect();
+            self.sites.iter().map(|(&id, ledger)| self.site(id, ledger, &times, &others)).collect();
         Sort::Worst.sort(&mut sites);
         sites
     }
@@ -128,12 +134,13 @@ impl Sampler {
     pub(super) fn times(&self, now_s: f64) -> Times {
         let bar_s = now_s - (now_s * OLD_SHARE).min(OLD_MOST_S);
         let middle_s = bar_s / 2.0;
+        let told_slow = self.drawn.told_slow;
         let until = |at_s: f64| {
             let after = self.clock.partition_point(|(opened_s, _)| *opened_s <= at_s);
             after
                 .checked_sub(1)
                 .and_then(|last| self.clock.get(last))
-                .map_or_else(Drawn::default, |last| last.1)
+                .map_or_else(Drawn::default, |last| Drawn { told_slow, ..last.1 })
         };
         Times {
             now_s,
@@ -145,18 +152,17 @@ impl Sampler {
         }
     }
 
-    fn site(&self, id: u64, ledger: &Ledger, times: &Times, stays: &ByClass) -> SiteFacts {
+    fn site(&self, id: u64, ledger: &Ledger, times: &Times, others: &Others) -> SiteFacts {
         let living: Vec<&Candidate> = self.pool.of(id).collect();
         let mut figures = Figures::of(&Births::of(ledger, &self.all_blocks), living.iter().copied(), times);
-        let mistaken = self.mistaken(ledger, stays, &old_by_class(living.iter().copied(), times), times);
+        let own = old_by_class(living.iter().copied(), times);
+        let of_others = figures.growth.value * others.share(&living, times) * ledger.mistakable.alike();
+        let mistaken = self.mistaken(ledger, &others.stays, &own, times).max(of_others);
         figures.growth.at_least = (figures.growth.at_least - mistaken).max(0.0);
         figures.growth.error = figures.growth.error.max(figures.unseen(ledger.births, times)) + mistaken;
         let sums = figures.sums();
-        let verdict = if id == OTHER_SITES {
-            Verdict::Unknown
-        } else {
-            self.evidence(ledger, &figures, times).verdict()
-        };
+        let evidence = (id != OTHER_SITES).then(|| self.evidence(ledger, &figures, mistaken, times));
+        let verdict = evidence.map_or(Verdict::Unknown, |evidence| evidence.verdict());
         let scale = times.all.scale(times.now_s);
         let given: f64 = living.iter().map(|one| one.weight * given(one)).sum();
         SiteFacts {
@@ -184,6 +190,7 @@ impl Sampler {
                 survivors: figures.survivors,
                 growth_at_least: figures.growth.at_least,
                 errors: figures.errors(),
+                evidence,
             }),
         }
     }
@@ -199,21 +206,55 @@ impl Sampler {
         if growth.is_finite() { growth.max(0.0) } else { 0.0 }
     }
 
-    fn evidence(&self, ledger: &Ledger, figures: &Figures, times: &Times) -> Evidence {
+    fn evidence(&self, ledger: &Ledger, figures: &Figures, mistaken: f64, times: &Times) -> Evidence {
         let old_s = times.now_s - times.bar_s;
-        let (hazard, deaths) = ledger.hazard(old_s / 2.0);
         let born = |from_s, to_s| ledger.born_between(from_s, to_s, self.piece_s);
         let allocated = figures.allocated_blocks.value;
         Evidence {
             seconds: times.now_s,
             births: ledger.births,
             live_share: if allocated > 0.0 { figures.live_blocks.value / allocated } else { 0.0 },
+            allocated,
             growth: figures.growth,
-            turnovers: (hazard * times.now_s, deaths),
+            mistaken,
+            hazard: ledger.hazard(old_s / 2.0),
             early: Half { born: born(0.0, times.middle_s), living: figures.early },
             late: Half { born: born(times.middle_s, times.bar_s), living: figures.late },
         }
     }
+}
+
+/// What all sites together say to each.
+struct Others {
+    /// Old survivors by class.
+    stays: ByClass,
+    /// How many living objects look the same.
+    alike: HashMap<[u64; 2], u32>,
+}
+
+impl Others {
+    /// The part of a site's old survivors, by bytes, that look like other objects.
+    fn share(&self, living: &[&Candidate], times: &Times) -> f64 {
+        let (mut all, mut like_others) = (0.0, 0.0);
+        for one in living.iter().filter(|one| one.born_s <= times.bar_s) {
+            let bytes = one.weight * one.bytes();
+            let same = one.identity.and_then(|identity| self.alike.get(&identity)).copied().unwrap_or(0);
+            all += bytes;
+            like_others += if same > 1 { bytes } else { 0.0 };
+        }
+        if all > 0.0 { like_others / all } else { 0.0 }
+    }
+}
+
+/// Objects by how they look. Other memory has no freelists, and what is in it at first is no identity.
+fn alike<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> HashMap<[u64; 2], u32> {
+    let mut count = HashMap::new();
+    for one in candidates.filter(|one| one.domain == Some(Domain::Object)) {
+        if let Some(identity) = one.identity {
+            *count.entry(identity).or_default() += 1;
+        }
+    }
+    count
 }
 
 impl Figures {

@@ -22,37 +22,93 @@ const SURELY: f64 = 2.0;
 
 /// One half of the time in which old survivors were born.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Half {
+pub struct Half {
     /// Blocks born in it.
-    pub(super) born: f64,
+    pub born: f64,
     /// Those of them that live.
-    pub(super) living: Estimate,
+    pub living: Estimate,
+}
+
+impl Half {
+    fn plus(self, other: Self) -> Self {
+        Self { born: self.born + other.born, living: self.living.plus(other.living) }
+    }
+}
+
+/// What was seen of blocks that were at least so old: how long they were watched, all together, and how many of them died.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Hazard {
+    /// Block seconds.
+    pub watched_s: f64,
+    /// Deaths, scaled up.
+    pub died: f64,
+    /// Deaths, as they were seen.
+    pub seen: u32,
+}
+
+impl Hazard {
+    /// How often the blocks would have died in so many seconds.
+    fn turnovers(&self, seconds: f64) -> f64 {
+        if self.watched_s > 0.0 { self.died / self.watched_s * seconds } else { 0.0 }
+    }
 }
 
 /// What is known of a site.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Evidence {
+pub struct Evidence {
     /// How long it was observed.
-    pub(super) seconds: f64,
+    pub seconds: f64,
     /// Births seen.
-    pub(super) births: u64,
-    /// Share of the blocks that lives.
-    pub(super) live_share: f64,
+    pub births: u64,
+    /// Blocks allocated.
+    pub allocated: f64,
+    /// Share of them that lives.
+    pub live_share: f64,
     /// Growth, bytes per second.
-    pub(super) growth: Estimate,
-    /// How often the old blocks would have died in the observed time, and how many deaths say so.
-    pub(super) turnovers: (f64, u32),
-    pub(super) early: Half,
-    pub(super) late: Half,
+    pub growth: Estimate,
+    /// What part of it may be of blocks that took the place of others. It errs in the same direction wherever it does.
+    pub mistaken: f64,
+    /// How the old blocks die.
+    pub hazard: Hazard,
+    /// What was born in the first half, and lives.
+    pub early: Half,
+    /// What was born in the second half, and lives.
+    pub late: Half,
 }
 
 impl Evidence {
+    /// The same site in two processes, which were looked at in different windows: what each has seen is evidence of its own. A worker alone may have too few windows for a verdict; all of them together
+    /// run the same code. What is told of the halves is of each one's own time.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let allocated = self.allocated + other.allocated;
+        let living = self.live_share * self.allocated + other.live_share * other.allocated;
+        let mistaken = self.mistaken + other.mistaken;
+        let growth = self.growth.plus(other.growth);
+        Self {
+            seconds: self.seconds.max(other.seconds),
+            births: self.births.saturating_add(other.births),
+            allocated,
+            live_share: if allocated > 0.0 { living / allocated } else { 0.0 },
+            growth: Estimate { at_least: (growth.at_least - mistaken).max(0.0), ..growth },
+            mistaken,
+            hazard: Hazard {
+                watched_s: self.hazard.watched_s + other.hazard.watched_s,
+                died: self.hazard.died + other.hazard.died,
+                seen: self.hazard.seen.saturating_add(other.hazard.seen),
+            },
+            early: self.early.plus(other.early),
+            late: self.late.plus(other.late),
+        }
+    }
+
     /// The verdict. It is a guess; it never hides a site.
-    pub(super) fn verdict(&self) -> Verdict {
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
         if self.births < LEAST_BIRTHS || self.seconds < LEAST_SECONDS {
             return Verdict::Unknown;
         }
-        let dying = self.turnovers.0 >= TURNOVERS && self.turnovers.1 >= LEAST_DEATHS;
+        let dying = self.hazard.turnovers(self.seconds) >= TURNOVERS && self.hazard.seen >= LEAST_DEATHS;
         if self.growth.at_least <= 0.0 || self.growth.effective < LEAST_WINDOWS {
             return match (self.live_share <= LITTLE, dying) {
                 (true, _) => Verdict::Churn,

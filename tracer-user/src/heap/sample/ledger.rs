@@ -4,6 +4,7 @@ use tracer_common::domain::Domain;
 use tracer_common::limits::LIFETIME_BUCKETS;
 use tracer_common::site::lifetime_bucket;
 
+use super::judge::Hazard;
 use super::limits::Sums;
 use super::mistaken::Mistakable;
 
@@ -121,15 +122,15 @@ impl Ledger {
         }
     }
 
-    /// How many of the blocks that are at least so old die in a second, as a share of them, and how many deaths that was learnt from.
-    pub(super) fn hazard(&self, age_s: f64) -> (f64, u32) {
-        let mut all = Risk::default();
+    /// What was seen of the blocks that are at least so old.
+    pub(super) fn hazard(&self, age_s: f64) -> Hazard {
+        let mut all = Hazard::default();
         for (risk, _) in self.risks.iter().zip(AGES_S).filter(|(_, from)| *from >= age_s) {
             all.watched_s += risk.watched_s;
             all.died += risk.died;
             all.seen = all.seen.saturating_add(risk.seen);
         }
-        (if all.watched_s > 0.0 { all.died / all.watched_s } else { 0.0 }, all.seen)
+        all
     }
 
     /// Births between two times, if a piece is so long.

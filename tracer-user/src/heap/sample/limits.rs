@@ -52,6 +52,8 @@ pub(super) struct Drawn {
     pub(super) value_s: f64,
     /// Sum of their squares.
     pub(super) square: f64,
+    /// By how much time ran slower than they were told, as others have found out that shared their clock; 0: nobody has.
+    pub(super) told_slow: f64,
 }
 
 /// Fewer windows are not compared with the clock: a ratio of small numbers is biased.
@@ -72,12 +74,18 @@ impl Drawn {
             windows: self.windows.saturating_sub(earlier.windows),
             value_s: (self.value_s - earlier.value_s).max(0.0),
             square: (self.square - earlier.square).max(0.0),
+            told_slow: self.told_slow,
         }
     }
 
     /// What sums over windows that were drawn over `span_s` are multiplied with.
     pub(super) fn scale(&self, span_s: f64) -> f64 {
-        self.factor(span_s).unwrap_or(1.0)
+        self.factor(span_s).unwrap_or_else(|| self.as_told())
+    }
+
+    /// What contributions are multiplied with if the windows are too few to tell.
+    fn as_told(&self) -> f64 {
+        if (1.0 / MOST_FACTOR..=MOST_FACTOR).contains(&self.told_slow) { self.told_slow } else { 1.0 }
     }
 
     /// What all contributions are multiplied with, if the windows were drawn over `span_s`; `None` if they are too few to tell.
@@ -90,18 +98,40 @@ impl Drawn {
 
 /// An estimate with its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Estimate {
+pub struct Estimate {
     /// The figure.
-    pub(super) value: f64,
+    pub value: f64,
     /// Half width of an interval around it that holds the truth in 95 % of the cases.
-    pub(super) error: f64,
+    pub error: f64,
     /// It is more than this in 99 % of the cases.
-    pub(super) at_least: f64,
+    pub at_least: f64,
     /// How many equal contributions would be as sure.
-    pub(super) effective: f64,
+    pub effective: f64,
 }
 
 impl Estimate {
+    /// The sum of two that know nothing of each other, such as those of two processes: no window looks at both. Values and variances add up, and so half widths do in quadrature, which is on the safe
+    /// side: each allows for one more contribution than was seen.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let variance = |one: &Self| {
+            let variance = one.value * one.value / one.effective;
+            if variance.is_finite() { variance } else { 0.0 }
+        };
+        let (value, variance) = (self.value + other.value, variance(&self) + variance(&other));
+        let at_least = if value > 0.0 { gamma(value, variance, -ONE_SIDED_99) } else { 0.0 };
+        Self {
+            value: sound(value),
+            error: sound(self.error.hypot(other.error)),
+            at_least: sound(at_least),
+            effective: match (value > 0.0, variance > 0.0) {
+                (false, _) => 0.0,
+                (true, false) => f64::MAX,
+                (true, true) => sound(value * value / variance),
+            },
+        }
+    }
+
     /// The same per second.
     pub(super) fn over(self, seconds: f64) -> Self {
         if seconds <= 0.0 {
@@ -116,7 +146,7 @@ impl Estimate {
 /// have missed such a one, even if it has none.
 pub(super) fn estimate(sums: &Sums, drawn: &Drawn, span_s: f64, typical: f64) -> Estimate {
     let factor = drawn.factor(span_s);
-    let scale = factor.unwrap_or(1.0);
+    let scale = drawn.scale(span_s);
     if sums.value <= 0.0 {
         return Estimate { error: sound(NONE_SEEN * typical * scale), ..Estimate::default() };
     }

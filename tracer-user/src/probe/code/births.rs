@@ -1,8 +1,9 @@
-//! Where objects are born: `_Py_NewReference` (`Objects/object.c`, to 3.12) and the copies of it that the compiler has put into its callers.
+//! Where objects are born: `_Py_NewReference` (`Objects/object.c`) and the copies of it that the compiler has put into its callers.
 //!
-//! Each is `if (tracing) _PyTraceMalloc_NewReference(op); op->ob_refcnt = 1`, with `tracing` a word at a fixed address. The function itself tells that word and
+//! Up to 3.12 each is `if (tracing) _PyTraceMalloc_NewReference(op); op->ob_refcnt = 1`, with `tracing` a word at a fixed address. The function itself tells that word and
 //! whom it calls; a copy tests the same word, calls the same function on one side and stores 1 through a register on the other. tracemalloc reads the word too,
-//! but calls nobody. The jump that decides is emulated by the kernel, runs once per birth, and that register holds the object already.
+//! but calls nobody. From 3.13 on each is `op->ob_refcnt = 1; if (tracer) tracer(op, PyRefTracer_CREATE, data)`, with `tracer` a pointer at a fixed address, of which deaths have a like
+//! test (`traced`). The jump that decides is emulated by the kernel, runs once per birth, and that register holds the object already.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,6 +17,7 @@ use super::ways::{after, leading};
 use super::{Code, is_near};
 
 mod origin;
+mod traced;
 
 pub use origin::{Origin, Origins};
 
@@ -50,22 +52,34 @@ pub struct Births {
 /// What the function itself tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracer {
-    /// The address of the word that is not 0 while tracemalloc traces; `None` if it is not at a fixed place of this file.
+    /// The address of the word that is not 0 while births are traced; `None` if it is not at a fixed place of this file.
     pub word: Option<u64>,
-    /// The address of `_PyTraceMalloc_NewReference`, or of the stub that leads there.
-    pub callee: u64,
+    /// Who is called then.
+    pub callee: Callee,
+}
+
+/// Who is called when births are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callee {
+    /// `_PyTraceMalloc_NewReference`, or the stub that leads there, at this address (up to 3.12).
+    Function(u64),
+    /// Whom the word itself names (from 3.13 on, `struct _reftracer_runtime_state`).
+    Named,
 }
 
 impl Tracer {
-    /// Reads `_Py_NewReference` at its entry. `None` if it is not what it was up to 3.12.
+    /// Reads `_Py_NewReference` at its entry. `None` if it is neither what it was up to 3.12 nor what it is since.
     #[must_use]
     pub fn of(code: &Code<'_>, entry: u64) -> Option<Self> {
+        if let Some(word) = traced::word(code, entry) {
+            return Some(Self { word: Some(word), callee: Callee::Named });
+        }
         let mut word = None;
         for instruction in code.from(entry).take(SIDE) {
             if instruction.flow_control() == FlowControl::ConditionalBranch {
                 let (zero, set) = sides(code, &instruction)?;
                 matches!(stored(code, zero)?, Count::One(_)).then_some(())?;
-                return Some(Self { word, callee: called(code, set)? });
+                return Some(Self { word, callee: Callee::Function(called(code, set)?) });
             }
             if instruction.flow_control() != FlowControl::Next {
                 return None;
@@ -85,9 +99,14 @@ impl Births {
         origins: &mut Origins<'_>,
         start: impl Fn(u64) -> Option<u64>,
     ) -> Self {
+        let callee = match (tracer.callee, tracer.word) {
+            (Callee::Function(callee), _) => callee,
+            (Callee::Named, Some(word)) => return traced::births(code, word, origins, start),
+            (Callee::Named, None) => return Self::default(),
+        };
         let mut lost = Vec::new();
         let mut births = BTreeMap::new();
-        let mut calls: HashSet<u64> = [code.calls_of(tracer.callee), code.jumps_to(tracer.callee)]
+        let mut calls: HashSet<u64> = [code.calls_of(callee), code.jumps_to(callee)]
             .into_iter()
             .flatten()
             .map(|edge| edge.source)
@@ -95,7 +114,7 @@ impl Births {
         for read in tracer.word.map(|word| code.readers(word)).unwrap_or_default() {
             for jump in tests(code, read) {
                 let Some((zero, set)) = sides(code, &jump) else { continue };
-                let Some(call) = first_call(code, set).filter(|call| calls_it(call, tracer.callee)) else {
+                let Some(call) = first_call(code, set).filter(|call| calls_it(call, callee)) else {
                     continue;
                 };
                 calls.remove(&call.ip());

@@ -2,13 +2,12 @@
 //! `PyMem_RawMalloc`) comes from there, through however many layers the compiler has left; which library answers (glibc, jemalloc, tcmalloc) makes no difference
 //! to the call.
 
-use iced_x86::{FlowControl, Instruction};
 use tracer_common::hook::{Register, Role};
 
-use super::super::sites::spot::is_emulated;
+use super::instruction::{AnyInstruction, Flow};
 use super::pymalloc::most_frequent;
 use super::values::Line;
-use super::{Code, is_near};
+use super::{Code, Word};
 
 /// Instructions that are looked at behind a call.
 const BEHIND: usize = 16;
@@ -72,7 +71,7 @@ pub struct Calls {
     /// Conditional jumps to an allocator: nothing tells whether they are taken.
     pub lost: Vec<u64>,
     /// The word in which CPython counts the requests that pymalloc passed on (`raw_allocated_blocks`), if it was found.
-    pub counter: Option<u64>,
+    pub counter: Option<Word>,
 }
 
 /// The C library's allocator functions that are followed, and what they mean.
@@ -107,8 +106,8 @@ impl Callee {
 impl Calls {
     /// Finds them all. `callee` says which function an address is (its own, or the stub that leads to another file), `imported` which one a pointer will be.
     #[must_use]
-    pub fn of(
-        code: &Code<'_>,
+    pub fn of<I: AnyInstruction>(
+        code: &Code<'_, I>,
         callee: impl Fn(u64) -> Option<Callee>,
         imported: impl Fn(u64) -> Option<Callee>,
     ) -> Self {
@@ -148,51 +147,51 @@ impl Calls {
 }
 
 /// A stub of the procedure linkage table: a jump through a pointer that others jump to or call.
-fn is_stub(code: &Code<'_>, instruction: &Instruction) -> bool {
-    let through = instruction.flow_control() == FlowControl::IndirectBranch;
-    // `endbr64` stands before it where the processor wants to see it.
-    let entries = instruction.ip().saturating_sub(4)..instruction.ip() + 1;
+fn is_stub<I: AnyInstruction>(code: &Code<'_, I>, instruction: &I) -> bool {
+    let through = instruction.flow() == Flow::JumpThrough;
+    // What else is in a stub stands before it.
+    let entries = instruction.at().saturating_sub(I::STUB)..instruction.at() + 1;
     through
         && (!code.jumps_into(entries.clone()).is_empty()
             || entries.into_iter().any(|ip| !code.calls_of(ip).is_empty()))
 }
 
-fn read(code: &Code<'_>, instruction: &Instruction, callee: Callee) -> Option<Call> {
+fn read<I: AnyInstruction>(code: &Code<'_, I>, instruction: &I, callee: Callee) -> Option<Call> {
     let (role, outer) = match callee {
         Callee::Libc(role) => (role, false),
         Callee::Raw(role) => (role, true),
     };
-    let kind = match instruction.flow_control() {
-        FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => Kind::Jump,
-        FlowControl::Call | FlowControl::IndirectCall => Kind::Call(outcome(code, instruction.next_ip())?),
+    let kind = match instruction.flow() {
+        Flow::Jump | Flow::JumpThrough => Kind::Jump,
+        Flow::Call | Flow::CallThrough => Kind::Call(outcome(code, instruction.end())?),
         _ => return None,
     };
     Some(Call {
-        ip: instruction.ip(),
-        next_ip: instruction.next_ip(),
+        ip: instruction.at(),
+        next_ip: instruction.end(),
         role,
         kind,
-        emulated: is_emulated(instruction, code.bytes(instruction)),
+        emulated: instruction.is_emulated(code.bytes(instruction)),
         passed_on: false,
         outer,
     })
 }
 
 /// The first emulated instruction behind a call at which a register still holds its result, with the stack pointer where the call left it; else the first one.
-fn outcome(code: &Code<'_>, behind: u64) -> Option<Outcome> {
+fn outcome<I: AnyInstruction>(code: &Code<'_, I>, behind: u64) -> Option<Outcome> {
     let mut line = Line::new();
-    let result = line.of(Register::Rax);
-    let stack = line.of(Register::Rsp);
+    let result = line.of(I::RESULT);
+    let stack = line.of(I::STACK);
     let mut stepped = None;
     for instruction in code.from(behind).take(BEHIND) {
-        let register = line.holders(result).first().filter(|_| line.of(Register::Rsp) == stack);
+        let register = line.holders(result).first().filter(|_| line.of(I::STACK) == stack);
         let Some(register) = register else { break };
-        let outcome = Outcome { ip: instruction.ip(), register, emulated: true };
-        if is_emulated(&instruction, code.bytes(&instruction)) {
+        let outcome = Outcome { ip: instruction.at(), register, emulated: true };
+        if instruction.is_emulated(code.bytes(&instruction)) {
             return Some(outcome);
         }
         stepped = stepped.or(Some(Outcome { emulated: false, ..outcome }));
-        if instruction.flow_control() != FlowControl::Next {
+        if instruction.flow() != Flow::Next {
             break;
         }
         line.step(&instruction);
@@ -201,22 +200,19 @@ fn outcome(code: &Code<'_>, behind: u64) -> Option<Outcome> {
 }
 
 /// The word that is counted up soon after a call, on the way on which it has not failed.
-fn tally_behind(code: &Code<'_>, call: &Call) -> Option<u64> {
+fn tally_behind<I: AnyInstruction>(code: &Code<'_, I>, call: &Call) -> Option<Word> {
     let Kind::Call(outcome) = call.kind else { return None };
     let mut at = code.at(outcome.ip);
     for _ in 0..BEHIND {
         let instruction = at?;
-        if let Some(tally) = code.tally_at(instruction.ip()).filter(|tally| tally.up) {
+        if let Some(tally) = code.tally_at(instruction.at()).filter(|tally| tally.up) {
             return Some(tally.word);
         }
-        at = match instruction.flow_control() {
-            FlowControl::Next => code.at(instruction.next_ip()),
+        at = match instruction.flow() {
             // `test rax, rax; je failed` falls through to success, `jne fine` does not.
-            FlowControl::ConditionalBranch => match instruction.mnemonic() {
-                iced_x86::Mnemonic::Jne if is_near(&instruction) => code.at(instruction.near_branch64()),
-                _ => code.at(instruction.next_ip()),
-            },
-            FlowControl::UnconditionalBranch if is_near(&instruction) => code.at(instruction.near_branch64()),
+            Flow::Decides if instruction.jumps_unless_zero() => code.at(instruction.target()?),
+            Flow::Next | Flow::Decides => code.at(instruction.end()),
+            Flow::Jump => code.at(instruction.target()?),
             _ => return None,
         };
     }

@@ -9,12 +9,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use iced_x86::{FlowControl, Instruction};
 use tracer_common::hook::Register;
 
-use self::event::{Event, Held, Verdict, judge};
+use self::event::{Ahead, Event, Held, Verdict, judge};
 pub use self::slow::{SlowCall, SlowPath};
 use super::Code;
+use super::instruction::{AnyInstruction, Flow};
 use super::values::Made;
 use super::ways::before;
 
@@ -80,7 +80,7 @@ pub struct FastPaths {
 impl FastPaths {
     /// Finds them all.
     #[must_use]
-    pub fn of(code: &Code<'_>) -> Self {
+    pub fn of<I: AnyInstruction>(code: &Code<'_, I>) -> Self {
         let mut this = Self::default();
         let mut events = Vec::new();
         for &store in &code.stores {
@@ -90,7 +90,7 @@ impl FastPaths {
                 Verdict::Event(event) => events.push(event),
             }
         }
-        let mut groups: HashMap<(u64, bool), Vec<&Event>> = HashMap::new();
+        let mut groups: HashMap<(u64, bool), Vec<&Event<I>>> = HashMap::new();
         for event in &events {
             groups.entry(event.group()).or_default().push(event);
         }
@@ -137,8 +137,8 @@ impl FastPaths {
 }
 
 /// The value that occurs most often.
-pub(super) fn most_frequent(values: impl Iterator<Item = u64>) -> Option<u64> {
-    let mut values: Vec<u64> = values.collect();
+pub(super) fn most_frequent<T: Copy + Ord>(values: impl Iterator<Item = T>) -> Option<T> {
+    let mut values: Vec<T> = values.collect();
     values.sort_unstable();
     values
         .chunk_by(|one, other| one == other)
@@ -146,16 +146,16 @@ pub(super) fn most_frequent(values: impl Iterator<Item = u64>) -> Option<u64> {
         .and_then(|same| same.first().copied())
 }
 
-impl Event {
+impl<I: AnyInstruction> Event<I> {
     /// The address of the store.
     fn store(&self) -> u64 {
-        self.path.first().map_or(0, Instruction::ip)
+        self.path.first().map_or(0, I::at)
     }
 
     /// The instruction at which a trap is cheap, however many events come by there.
     fn trap(&self) -> Option<u64> {
-        let decides = |last: &&Instruction| last.flow_control() != FlowControl::UnconditionalBranch;
-        self.path.last().filter(|_| self.emulated.last() == Some(&true)).filter(decides).map(Instruction::ip)
+        let decides = |last: &&I| last.flow() != Flow::Jump;
+        self.path.last().filter(|_| self.emulated.last() == Some(&true)).filter(decides).map(I::at)
     }
 
     /// Those with which it shares that instruction, or, by its store, itself alone.
@@ -165,20 +165,24 @@ impl Event {
 
     /// A trap before an instruction of the path.
     fn site(&self, index: usize, block: Block) -> Option<Site> {
-        let (ip, emulated) = (self.path.get(index)?.ip(), *self.emulated.get(index)?);
+        let (ip, emulated) = (self.path.get(index)?.at(), *self.emulated.get(index)?);
         Some(Site { ip, block, emulated, store: self.store() })
     }
 }
 
 /// The trap of an event, and the register that holds the size there. `shared` is what is held where a trap is cheap, if only known events come by there.
-fn place(code: &Code<'_>, event: &Event, shared: Option<Held>) -> Option<(Site, Option<Register>)> {
+fn place<I: AnyInstruction>(
+    code: &Code<'_, I>,
+    event: &Event<I>,
+    shared: Option<Held>,
+) -> Option<(Site, Option<Register>)> {
     if let Some(held) = shared.filter(|_| event.trap().is_some())
         && let Some(block) = whereabouts(held, event.handed_out)
     {
         return Some((event.site(event.path.len() - 1, block)?, held.size.first()));
     }
     // Before anybody else comes along: a cheap instruction, or any at which the block is in a register. The store itself is the first of all.
-    let own: HashSet<u64> = event.path.iter().map(Instruction::ip).collect();
+    let own: HashSet<u64> = event.path.iter().map(I::at).collect();
     let entered = (1..event.path.len()).find(|index| is_entered(code, event, *index, &own));
     let at = |index: usize, stepped: bool| {
         let held = event.held.get(index)?;
@@ -190,7 +194,12 @@ fn place(code: &Code<'_>, event: &Event, shared: Option<Held>) -> Option<(Site, 
     };
     let mut alone = 0..entered.unwrap_or(event.path.len());
     let cheap = alone.clone().skip(1).filter(|index| event.emulated.get(*index) == Some(&true));
-    cheap.filter_map(|index| at(index, false)).next().or_else(|| alone.find_map(|index| at(index, true)))
+    let behind = cheap.filter_map(|index| at(index, false)).next();
+    behind.or_else(|| alone.find_map(|index| at(index, true))).or_else(|| {
+        let Ahead { ip, block, emulated } = event.ahead?;
+        let block = Block::Held(block);
+        Some((Site { ip, block, emulated, store: event.store() }, None))
+    })
 }
 
 /// What is true of all events that end at the same cheap trap.
@@ -203,12 +212,13 @@ struct Shared {
 }
 
 impl Shared {
-    fn of(code: &Code<'_>, events: &[&Event]) -> Self {
-        let all: HashSet<u64> = events.iter().flat_map(|event| &event.path).map(Instruction::ip).collect();
+    fn of<I: AnyInstruction>(code: &Code<'_, I>, events: &[&Event<I>]) -> Self {
+        let all: HashSet<u64> = events.iter().flat_map(|event| &event.path).map(I::at).collect();
         let stores: HashSet<u64> = events.iter().map(|event| event.store()).collect();
         // Of two that follow each other, one hit cannot speak for both.
-        let apart = |event: &Event| event.path.iter().skip(1).all(|at| !stores.contains(&at.ip()));
-        let alone = |event: &Event| (1..event.path.len()).all(|index| !is_entered(code, event, index, &all));
+        let apart = |event: &Event<I>| event.path.iter().skip(1).all(|at| !stores.contains(&at.at()));
+        let alone =
+            |event: &Event<I>| (1..event.path.len()).all(|index| !is_entered(code, event, index, &all));
         let held = events.iter().all(|event| apart(event) && alone(event));
         let held =
             held.then(|| events.iter().filter_map(|event| event.held.last().copied()).reduce(Held::and));
@@ -218,10 +228,15 @@ impl Shared {
 }
 
 /// Whether others than those known come to an instruction of an event's path.
-fn is_entered(code: &Code<'_>, event: &Event, index: usize, known: &HashSet<u64>) -> bool {
+fn is_entered<I: AnyInstruction>(
+    code: &Code<'_, I>,
+    event: &Event<I>,
+    index: usize,
+    known: &HashSet<u64>,
+) -> bool {
     let Some(at) = event.path.get(index) else { return true };
-    let before = before(code, at.ip());
-    before.unknown || before.known.iter().any(|before| !known.contains(&before.ip()))
+    let before = before(code, at.at());
+    before.unknown || before.known.iter().any(|before| !known.contains(&before.at()))
 }
 
 /// How the block can be told.

@@ -4,7 +4,7 @@ use tracer_common::hook::Register;
 
 /// A set of general purpose registers, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Registers(u16);
+pub(super) struct Registers(u64);
 
 impl Registers {
     /// Those that are in both sets.
@@ -17,9 +17,16 @@ impl Registers {
         if self.0 == 0 { other } else { self }
     }
 
+    /// All of them, in the order of their numbers.
+    pub(super) fn all(self) -> impl Iterator<Item = Register> {
+        let less = |left: &u64| Some(left & left.wrapping_sub(1));
+        let sets = std::iter::successors(Some(self.0), less).take_while(|left| *left != 0);
+        sets.filter_map(|left| Register::numbered(left.trailing_zeros() as usize))
+    }
+
     /// The first one, in the order of their numbers.
     pub(super) fn first(self) -> Option<Register> {
-        Register::ALL.get(self.0.trailing_zeros() as usize).copied()
+        Register::numbered(self.0.trailing_zeros() as usize)
     }
 }
 
@@ -32,7 +39,7 @@ impl FromIterator<Register> for Registers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Register::{R15, Rax, Rdi};
+    use Register::{R15, Rax, Rdi, Sp, X0};
 
     #[test]
     fn sets_are_cut_and_replaced() {
@@ -40,5 +47,7 @@ mod tests {
         let (both, one, none) = (set(&[R15, Rdi]), set(&[R15]), set(&[]));
         assert_eq!((both.first(), one.first(), none.first()), (Some(Rdi), Some(R15), None));
         assert_eq!((both.and(one), one.and(set(&[Rax])), both.or(one), none.or(one)), (one, none, both, one));
+        assert!(set(&[Sp, Rdi, R15, X0]).all().eq([Rdi, R15, X0, Sp]) && none.all().next().is_none());
+        assert_eq!((set(&[Sp, X0]).first(), set(&[Sp]).first()), (Some(X0), Some(Sp)));
     }
 }

@@ -6,7 +6,7 @@ use tracer_common::domain::Domain;
 use tracer_common::hook::{CallerFrom, Hook, Role};
 
 use super::facts::Facts;
-use super::{Place, Planner};
+use super::{Place, Planner, Purpose};
 use crate::probe::code::births::{Birth, Births, Origin, Origins, Tracer};
 
 /// The function that every birth passes, or passed before the compiler made copies of it.
@@ -24,7 +24,12 @@ pub struct BirthCounts {
 }
 
 /// Hooks the births that need it.
-pub(super) fn add(planner: &mut Planner, place: &Place<'_>, facts: &Facts<'_>) -> BirthCounts {
+pub(super) fn add(
+    planner: &mut Planner,
+    place: &Place<'_>,
+    facts: &Facts<'_>,
+    purpose: Purpose,
+) -> BirthCounts {
     let elf = &place.image.elf;
     let Some(symbol) = elf.symbol(FUNCTION) else { return BirthCounts { lost: 1, ..BirthCounts::default() } };
     let code = &facts.code;
@@ -39,7 +44,8 @@ pub(super) fn add(planner: &mut Planner, place: &Place<'_>, facts: &Facts<'_>) -
     } else {
         copies
     };
-    let kept = births.births.iter().filter(|birth| birth.origin == Origin::Kept);
+    // A trace of everything must not take what comes out of a freelist for what was allocated shortly before in the same block: it sees that born, too.
+    let kept = births.births.iter().filter(|birth| purpose == Purpose::Trace || birth.origin == Origin::Kept);
     let before = planner.points.len();
     for birth in kept {
         hook(planner, place, facts, birth, symbol.address);

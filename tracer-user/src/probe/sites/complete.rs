@@ -36,6 +36,26 @@ pub struct Completeness {
     pub reason: String,
 }
 
+/// Whether the interpreter was built without the GIL: from 3.13 on, `_PyRuntime` begins with `_Py_DebugOffsets`, a mark and two words, of which the second says so
+/// (`Include/internal/pycore_debug_offsets.h`). Up to 3.12 there is no such build.
+#[must_use]
+pub(super) fn is_free_threaded(python: &Python) -> bool {
+    let begin = python.image.elf.at(python.runtime_vaddr, 24).unwrap_or_default();
+    begin.strip_prefix(b"xdebugpy").and_then(|words| words.get(8..16)).is_some_and(|word| word != [0; 8])
+}
+
+/// Whether all of CPython's allocator functions only call through the table: where the compiler has guessed whom they call, they hold a copy of it.
+#[must_use]
+pub(super) fn are_wrappers_pure(python: &Python) -> bool {
+    let elf = &python.image.elf;
+    let functions = FUNCTIONS.iter().filter(|function| function.slot_index().is_some());
+    functions.filter_map(|function| elf.symbol(function.symbol)).all(|symbol| {
+        elf.code(symbol, FUNCTION_LIMIT)
+            .and_then(|code| decode(code, symbol.address))
+            .is_some_and(|wrapper| wrapper.pure)
+    })
+}
+
 /// Judges a build for the chosen domains.
 #[must_use]
 pub(super) fn judge(elf: &Elf, python: &Python, request: &Request<'_>) -> Completeness {

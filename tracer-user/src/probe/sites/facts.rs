@@ -53,7 +53,10 @@ impl<'a> Facts<'a> {
             .collect();
         let own = |vaddr| symbols.iter().find(|(address, _)| *address == vaddr).map(|(_, callee)| *callee);
         let callee = |vaddr| elf.plt_target(vaddr).and_then(Callee::named).or_else(|| own(vaddr));
-        let calls = Calls::of(&code, callee, |pointer| elf.import_at(pointer).and_then(Callee::named));
+        // What pymalloc passes on may also be asked of the raw domain's entry in the table, without a wrapper between.
+        let raw = |pointer| table.of(Domain::Raw)?.role_of_slot(pointer).map(Callee::Raw);
+        let through = |pointer| elf.import_at(pointer).and_then(Callee::named).or_else(|| raw(pointer));
+        let calls = Calls::of(&code, callee, through);
         let frames = FrameTable::new(elf);
         let symbols = FUNCTIONS.iter().filter(|function| function.slot_index().is_some());
         let symbols = symbols.filter_map(|function| {

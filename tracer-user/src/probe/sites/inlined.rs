@@ -122,8 +122,10 @@ impl Adder<'_> {
         planner.add_at(self.place, &name, ip, spot.emulated, Hook::new(Role::NewPool, Domain::Object));
         let back = Hook { role: Role::NewPoolReturn as u8, ..returned(Register::Rax, true) };
         planner.add_at(self.place, &name, ip, spot.emulated, back);
-        let Some(slot) = self.place.tstate_slot else { return };
+        let Some(runtime) = self.place.runtime else { return };
         for call in &slow.calls {
+            // Who jumps there is not known by the return address: the function that it returns to counts as the one that asks.
+            let Some(behind) = call.next_ip else { continue };
             let owner = call.owner.and_then(|owner| self.facts.fast.allocs.get(owner));
             let here = owner.map_or(call.ip, |alloc| alloc.site.ip);
             let domain =
@@ -132,9 +134,9 @@ impl Adder<'_> {
             let value = SlowCall {
                 size_register: size,
                 domain: domain as u32,
-                ..self.slow_call(call.ip, call.next_ip, here)
+                ..self.slow_call(call.ip, behind, here)
             };
-            let key: SlowCallKey = call.next_ip.wrapping_sub(slot).cast_signed();
+            let key: SlowCallKey = behind.wrapping_sub(runtime).cast_signed();
             planner.slow_calls.push((key, value));
         }
     }
@@ -216,7 +218,7 @@ impl Adder<'_> {
 
     /// A call that is seen in the C library: what it says of who asks.
     fn known_in_library(&self, planner: &mut Planner, call: &Call, domain: Domain) {
-        let Some(slot) = self.place.tstate_slot else { return };
+        let Some(runtime) = self.place.runtime else { return };
         // Whatever the domain, a block may end here or move.
         if self.request.wants(domain) || matches!(call.role, Role::Free | Role::Realloc) {
             let value = SlowCall {
@@ -224,11 +226,12 @@ impl Adder<'_> {
                 domain: domain as u32,
                 ..self.slow_call(call.ip, call.next_ip, call.ip)
             };
-            planner.slow_calls.push((call.next_ip.wrapping_sub(slot).cast_signed(), value));
+            planner.slow_calls.push((call.next_ip.wrapping_sub(runtime).cast_signed(), value));
         }
     }
 
-    /// The functions that tracemalloc, debug hooks or another library have put into the table: they own the blocks, and what they call in turn is theirs.
+    /// The functions that tracemalloc, debug hooks or another library have put into the table: they own the blocks, and what they call in turn is theirs. They may go while we trace, and then
+    /// mimalloc's, where there is no pymalloc, serve again.
     fn servers(&self, planner: &mut Planner, python: &Python) -> Option<String> {
         let mut gap = None;
         for entry in &self.facts.table.entries {
@@ -236,11 +239,13 @@ impl Adder<'_> {
             if server == Server::Own || !self.request.wants(entry.domain) {
                 continue;
             }
-            for (function, role) in
-                entry.functions.into_iter().zip([Role::Malloc, Role::Calloc, Role::Realloc, Role::Free])
-            {
-                if !self.server(planner, python, function, Hook::new(role, entry.domain), server) {
-                    gap = Some(format!("the functions of {server} cannot be hooked"));
+            let own = entry.mimalloc_behind(python).map(|functions| (functions, Server::Mimalloc));
+            for (functions, server) in [(entry.functions, server)].into_iter().chain(own) {
+                let roles = [Role::Malloc, Role::Calloc, Role::Realloc, Role::Free];
+                for (function, role) in functions.into_iter().zip(roles) {
+                    if !self.server(planner, python, function, Hook::new(role, entry.domain), server) {
+                        gap = Some(format!("the functions of {server} cannot be hooked"));
+                    }
                 }
             }
         }
@@ -256,7 +261,7 @@ impl Adder<'_> {
                 let Some(image) = planner.foreign(process, address) else { return false };
                 other = image;
                 let bias = other.bias.unwrap_or(0);
-                (Place { image: &other, tstate_slot: None }, address.wrapping_sub(bias))
+                (Place { image: &other, runtime: None }, address.wrapping_sub(bias))
             }
             _ => (*self.place, vaddr),
         };

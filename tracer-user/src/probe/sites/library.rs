@@ -52,7 +52,7 @@ impl Library {
         let calls = &facts.calls.calls;
         let many = calls.iter().filter(|call| matches!(call.kind, Kind::Call(_))).count() >= MANY;
         let own = facts.table.entries.iter().all(|entry| entry.server(python) == Server::Own);
-        if !many || !own || python.tstate_slot_vaddr().is_none() {
+        if !many || !own {
             return None;
         }
         // The word through which the interpreter calls it tells which library that is.
@@ -88,7 +88,7 @@ impl Library {
 
     /// Hooks its functions.
     pub(super) fn add(&self, planner: &mut Planner) {
-        let place = Place { image: &self.image, tstate_slot: None };
+        let place = Place { image: &self.image, runtime: None };
         for (function, address, spot) in &self.functions {
             let register = |index: usize| {
                 spot.arguments.get(index).or(spot.arguments.first()).copied().unwrap_or(Register::Rdi) as u8

@@ -46,6 +46,12 @@ pub(super) fn command(page: &mut Page, story: &Story) {
     let command = if target.command.is_empty() { &target.executable } else { &target.command };
     let room = page.width.saturating_sub(10);
     page.row(0, "command", Ink::Plain, &plain::shorten(command, room));
+    // The path of a cgroup may be longer than any line.
+    let told = target.home.told();
+    let home: Vec<_> = told.iter().map(|told| plain::shorten(told, room.saturating_sub(1))).collect();
+    if !home.is_empty() {
+        page.row(0, "lives in", Ink::Plain, &home.join("; "));
+    }
 }
 
 fn hooks(page: &mut Page, story: &Story) {
@@ -169,7 +175,7 @@ fn answer(page: &mut Page, story: &Story, lines: &[Line]) {
         );
         return page.row(0, "LEAK", Ink::Alarm, &text);
     }
-    if lines.is_empty() && !story.notes.is_empty() {
+    if lines.is_empty() && !story.notes.is_empty() && story.totals.live_blocks > 0 {
         return page.row(0, "verdict", Ink::Strong, "none: no live block passes the filter (--older)");
     }
     let of = |verdict| story.sites.iter().filter(move |site| site.verdict == verdict && site.live_blocks > 0);

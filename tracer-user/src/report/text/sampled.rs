@@ -46,7 +46,8 @@ pub(super) fn cost(page: &mut Page, story: &Story, sampling: &Sampling) {
     let budget = sampling.budget_percent;
     let over = lost.max(sampling.own_cpu_fraction) * 100.0 > budget;
     let text = format!(
-        "the target lost {} of one CPU, unshed took {} ({}: {} of one CPU each); {} resident, {} of kernel memory; {} of CPU before it began",
+        "{} lost {} of one CPU, unshed took {} ({}: {} of one CPU each); {} resident, {} of kernel memory; {} of CPU before it began",
+        if story.processes.len() > 1 { "all processes together" } else { "the target" },
         percent(lost),
         percent(sampling.own_cpu_fraction),
         if over { "OVER THE BUDGET" } else { "budget" },

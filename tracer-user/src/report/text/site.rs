@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::family;
 use super::page::{Ink, Page};
 use crate::heap::spread::Spread;
 use crate::heap::verdict::Verdict;
@@ -66,7 +67,11 @@ pub(super) fn write<'a>(
     let error = site.error(|errors| errors.live_bytes);
     let bytes = estimate::bytes(site.live_bytes, error);
     let blocks = estimate::plural(site.live_blocks, site.error(|errors| errors.live_blocks), "block");
-    let live = if site.live_blocks == 0 {
+    let (held_bytes, held_blocks) = site.held_at_exit();
+    let live = if site.live_blocks == 0 && held_blocks > 0 {
+        let (bytes, blocks) = (units::bytes(held_bytes), units::plural(held_blocks, "block"));
+        format!("nothing live; processes that have exited held {bytes} in {blocks}")
+    } else if site.live_blocks == 0 {
         "nothing live; only calls of PyLong_FromLong".to_owned()
     } else {
         let share = estimate::share(site.live_bytes, error, all_live_bytes);
@@ -90,6 +95,9 @@ pub(super) fn write<'a>(
     // Small blocks that were freed again were not seen.
     if site.allocated_blocks > 0 && story.watch.is_none() {
         page.row(INDENT, "freed", Ink::Plain, &freed(site));
+    }
+    if let Some(whose) = family::whose(site) {
+        page.row(INDENT, "process", Ink::Plain, &whose);
     }
     if let Some(name) = handed_on(site) {
         let hint = format!(

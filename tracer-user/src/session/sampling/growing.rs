@@ -2,26 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::plan::Plan;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::session::subject::Subject;
 use crate::session::watch::Trigger;
-use crate::session::{Ended, Signals, say};
+use crate::session::{Ended, FOREVER, Signals, say};
 
 /// How often it is asked whether it is time for a look.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Waits until the heap grows; `Some` if the recording ended before.
 pub(super) async fn wait(plan: &Plan, subject: &Subject, signals: &mut Signals) -> Result<Option<Ended>> {
-    // SAFETY: the descriptor is the subject's, which outlives this function and keeps it open.
-    let target = unsafe { AsyncFd::register(subject.process.pidfd()) }.context("the target's descriptor")?;
+    let target = subject.end()?;
     say(plan, &format!("waiting until the heap of {} grows; Ctrl-C stops", subject.name()));
     let begin = Instant::now();
-    let forever = Duration::from_secs(100 * 365 * 86400);
-    let deadline = begin + plan.duration.unwrap_or(forever);
+    let deadline = begin + plan.duration.unwrap_or(FOREVER);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trigger = Trigger::default();
@@ -29,8 +26,8 @@ pub(super) async fn wait(plan: &Plan, subject: &Subject, signals: &mut Signals) 
         tokio::select! {
             biased;
             () = signals.any() => return Ok(Some(Ended::Interrupted)),
-            ended = target.readable() => {
-                ended.context("the target's descriptor")?.retain_ready();
+            ended = target.come() => {
+                ended?;
                 return Ok(Some(Ended::Gone));
             }
             () = sleep_until(deadline.into()) => return Ok(Some(Ended::TimeUp)),

@@ -1,133 +1,197 @@
 //! The end of a recording in windows: last looks, and what there is to tell.
 
-use std::time::Instant;
-
 use tracer_common::loss::Loss;
 
+use crate::cli::plan::Plan;
 use crate::drain::books;
 use crate::error::Result;
+use crate::heap::books::SiteFacts;
 use crate::heap::order::Sort;
-use crate::heap::sample::{self, HeapAt};
-use crate::probe::attach::Leaving;
-use crate::report::story::{Cost, Sampling as Told, Story, Totals};
+use crate::heap::sample::HeapAt;
+use crate::report::story::{Cost, LossCount, Sampling as Told, Story, Totals, TypeCount};
 use crate::session::hooked::Hooked;
-use crate::session::sampling::{Sampling, expenses};
+use crate::session::names::StackNames;
+use crate::session::sampling::kit::{Kit, Pace};
+use crate::session::sampling::{Sampling, Wish, expenses};
 use crate::session::story::{self, Frame, Ledger};
 use crate::session::subject::Subject;
+use crate::session::watch::Look;
 use crate::session::{Armed, Closed, Ended};
-use crate::target::census::Census;
 
 /// Losses that mean nothing where blocks are not followed one by one.
 const NOT_OF_WINDOWS: [Loss; 3] = [Loss::UnknownFree, Loss::UnknownRealloc, Loss::AddressReborn];
+
+/// What windows and looks have shown of a process.
+pub(super) struct Shown {
+    facts: Vec<SiteFacts>,
+    types: Vec<Vec<TypeCount>>,
+    pub(super) types_unread: u64,
+    totals: Totals,
+}
+
+impl Shown {
+    /// Makes the sums those of the sites, so that the parts of a whole say what it says: what is estimated as one is rounded otherwise.
+    pub(super) fn sum_up(&mut self) {
+        let sum = |of: fn(&SiteFacts) -> u64| self.facts.iter().map(of).sum();
+        self.totals = Totals {
+            allocated_bytes: sum(|site| site.allocated_bytes),
+            allocated_blocks: sum(|site| site.allocated_blocks),
+            freed_bytes: sum(|site| site.freed_bytes),
+            freed_blocks: sum(|site| site.freed_blocks),
+            live_bytes: sum(|site| site.live_bytes),
+            live_blocks: sum(|site| site.live_blocks),
+            ..self.totals.clone()
+        };
+    }
+}
+
+/// What a story is told with.
+pub(super) struct Teller<'t> {
+    pub(super) plan: &'t Plan,
+    pub(super) subject: &'t Subject,
+    pub(super) hooked: &'t Hooked,
+    pub(super) armed: Armed,
+    pub(super) closed: Closed,
+    pub(super) names: &'t StackNames,
+    pub(super) detach_ms: f64,
+}
+
+impl Teller<'_> {
+    /// Tells it.
+    pub(super) fn tell(&self, shown: Shown, cost: Cost, told: Option<Told>, losses: Vec<LossCount>) -> Story {
+        let ledger = Ledger { engine: "sample", totals: shown.totals, losses, sampling: told, watch: None };
+        let Hooked { hooks, code, .. } = self.hooked;
+        let frame = Frame {
+            plan: self.plan,
+            subject: self.subject,
+            armed: self.armed,
+            closed: self.closed,
+            hooks,
+            check: &crate::session::check::Check::default(),
+            times_ms: (ledger.sampling.as_ref().map_or(0.0, |told| told.attach_ms_max), self.detach_ms),
+            cost,
+            names: self.names,
+            code: code.as_ref(),
+        };
+        story::tell(&frame, ledger, shown.facts, shown.types)
+    }
+}
 
 impl Sampling<'_> {
     /// Looks at the survivors for the last time, and joins everything into a story.
     pub(super) fn finish(
         mut self,
         subject: &Subject,
-        mut hooked: Hooked,
+        mut kit: Kit,
+        (wish, mut pace): (Wish, Pace),
         armed: Armed,
         closed: Closed,
     ) -> Result<Story> {
-        self.read_ring(subject, &mut hooked)?;
+        kit.read_ring(subject)?;
+        let shown = self.shown(subject, &mut pace, armed, closed);
+        let candidates = self.sampler.counts().candidates;
+        let told = pace.told(wish, closed.seconds, candidates, self.none.take());
+        let detach_ms = kit.pay_the_rest(&mut pace.expenses)?;
+        let cost = pace.cost(&[&kit], closed.seconds);
+        let Kit { mut hooked, frames, names, .. } = kit;
+        let names = names.finish(frames);
+        let losses = losses(&mut hooked, names.gone, shown.types_unread)?;
+        let teller =
+            Teller { plan: self.plan, subject, hooked: &hooked, armed, closed, names: &names, detach_ms };
+        Ok(teller.tell(shown, cost, Some(told), losses))
+    }
+
+    /// The last looks, and what all of them have shown.
+    pub(super) fn shown(
+        &mut self,
+        subject: &Subject,
+        pace: &mut Pace,
+        armed: Armed,
+        closed: Closed,
+    ) -> Shown {
         // What an ending interpreter has given back by now says nothing about leaks.
-        if !matches!(closed.ended, Ended::Finalizing | Ended::Exec | Ended::Gone) {
-            self.look_at_all(subject, closed.seconds);
+        let over = !matches!(closed.ended, Ended::Finalizing | Ended::Exec | Ended::Gone);
+        if over {
+            pace.expenses.looks += self.look_at_all(subject, closed.seconds);
         }
-        let told = self.told(closed);
-        let (sums, errors) = self.sampler.totals(closed.seconds);
+        let mark = pace.expenses.mark();
+        let mut totals = self.sampler.totals(closed.seconds);
         let mut facts = self.sampler.facts(closed.seconds);
-        self.sampler.calibrate(&mut facts, &self.heap_course(), closed.seconds);
+        self.sampler.calibrate(&mut facts, &mut totals, &self.heap_course(), closed.seconds);
         Sort::Worst.sort(&mut facts);
         let facts = story::in_order(self.plan, facts);
         let (types, types_unread) = story::types(subject, &facts);
-        let losses: Vec<_> = books::losses(&mut hooked.probes)?
-            .into_iter()
-            .filter(|(loss, _)| !NOT_OF_WINDOWS.contains(loss))
-            .collect();
-        let begin = Instant::now();
-        self.leaving.drain(..).for_each(Leaving::wait);
-        let detach_ms = begin.elapsed().as_secs_f64() * 1e3;
-        self.pay_the_rest(&mut hooked)?;
-        let cost = self.cost(&hooked, closed);
-        let names = self.names.finish();
-        let ledger = Ledger {
-            engine: "sample",
-            totals: totals(sums, errors, &armed, &closed, self.last_rss_bytes),
-            losses: story::losses(&losses, names.gone, types_unread),
-            sampling: Some(told),
-            watch: None,
+        let (sums, errors) = totals;
+        let totals = Totals {
+            errors: Some(story::sum_errors(&errors)),
+            ..story::totals(sums, &armed, &closed, self.last_rss_bytes)
         };
-        let Hooked { hooks, code, .. } = hooked;
-        let frame = Frame {
-            plan: self.plan,
-            subject,
-            armed,
-            closed,
-            hooks: &hooks,
-            check: &crate::session::check::Check::default(),
-            times_ms: (ledger.sampling.as_ref().map_or(0.0, |told| told.attach_ms_max), detach_ms),
-            cost,
-            names: &names,
-            code: code.as_ref(),
-        };
-        Ok(story::tell(&frame, ledger, facts, types))
+        if over {
+            // What follows the last look is in no budget; where others go on, it is.
+            pace.expenses.is_after(mark);
+        }
+        Shown { facts, types, types_unread, totals }
     }
 
     /// What the heap's own counters said, looks that were made alike.
     fn heap_course(&self) -> Vec<HeapAt> {
-        let censuses = self.heap.censuses();
+        let looks = self.heap.kept();
         // What could not be counted alike each time tells no course.
-        let first = censuses.first().and_then(|(_, census)| census.left_out());
-        let alike = censuses.iter().filter(|(_, census)| first.is_some() && census.left_out() == first);
-        let resident = |seconds: f64| {
-            let after = self.resident.partition_point(|(at, _)| *at < seconds);
-            self.resident.get(after).or(self.resident.last()).map(|(_, bytes)| *bytes)
-        };
-        let at = |(seconds, census): &(f64, Census)| HeapAt {
-            seconds: *seconds,
-            resident_bytes: resident(*seconds),
-            bytes: std::array::from_fn(|class| {
-                census.classes.get(class).map_or(0, |of| of.blocks * (class as u64 + 1) * 16)
-            }),
+        let first = looks.first().and_then(|look| look.census.left_out());
+        let alike = looks.iter().filter(|look| first.is_some() && look.census.left_out() == first);
+        let at = |look: &Look| HeapAt {
+            seconds: look.seconds,
+            resident_bytes: look.resident_bytes,
+            bytes: std::array::from_fn(|class| look.census.class_bytes(class)),
         };
         alike.map(at).collect()
     }
 
-    /// Accounts for the hits of traps that went out after the last window.
-    fn pay_the_rest(&mut self, hooked: &mut Hooked) -> Result<()> {
-        let shut = books::hits(&mut hooked.probes)?.shut;
-        let rest = shut - self.shut.min(shut);
-        self.expenses.hits += rest;
-        self.expenses.target_s += rest as f64 * hooked.trap.entry_ns * 1e-9;
-        Ok(())
+    /// What its windows cost the process itself.
+    pub(super) fn own_cost(&self, seconds: f64) -> Cost {
+        Cost {
+            hits: self.hits,
+            target_cpu_fraction: self.lost_s / seconds.max(1e-9),
+            ns_per_hit: self.lost_s * 1e9 / (self.hits.max(1) as f64),
+            kernel_bytes: 0,
+        }
     }
+}
 
-    fn cost(&self, hooked: &Hooked, closed: Closed) -> Cost {
+/// What was lost, as far as that means something here.
+pub(super) fn losses(hooked: &mut Hooked, gone: u64, types_unread: u64) -> Result<Vec<LossCount>> {
+    let mut counted = books::losses(&mut hooked.probes)?;
+    counted.retain(|(loss, _)| !NOT_OF_WINDOWS.contains(loss));
+    Ok(story::losses(&counted, gone, types_unread))
+}
+
+impl Pace {
+    /// What all of it cost.
+    pub(super) fn cost(&self, kits: &[&Kit], seconds: f64) -> Cost {
         let spent = &self.expenses;
         Cost {
             hits: spent.hits,
-            target_cpu_fraction: spent.target_s / closed.seconds.max(1e-9),
+            target_cpu_fraction: spent.target_s / seconds.max(1e-9),
             ns_per_hit: spent.target_s * 1e9 / (spent.hits.max(1) as f64),
-            kernel_bytes: books::kernel_bytes(&hooked.probes),
+            kernel_bytes: kits.iter().map(|kit| books::kernel_bytes(&kit.hooked.probes)).sum(),
         }
     }
 
     /// How it was sampled.
-    fn told(&self, closed: Closed) -> Told {
+    pub(super) fn told(&self, wish: Wish, seconds: f64, candidates: u64, none: Option<String>) -> Told {
         let spent = &self.expenses;
         let attach_us = spent.attach_us();
         let (setup_s, own_s) = spent.own_s();
-        let seconds = closed.seconds.max(1e-9);
+        let seconds = seconds.max(1e-9);
         Told {
-            budget_percent: self.wish.budget * 100.0,
-            windows: u64::from(self.windows),
+            budget_percent: wish.budget * 100.0,
+            windows: u64::from(spent.windows),
             open_seconds: spent.open_s,
             open_share: spent.open_s / seconds,
             longest_window_ms: spent.longest_s * 1e3,
-            mean_interval_seconds: seconds / f64::from(self.windows.max(1)),
+            mean_interval_seconds: seconds / f64::from(spent.windows.max(1)),
             births: spent.births,
-            candidates: self.sampler.counts().candidates,
+            candidates,
             looks: spent.looks,
             refused_records: spent.refused,
             attach_ms_p50: attach_us.map_or(0.0, |us| us.p50 as f64 / 1e3),
@@ -137,27 +201,7 @@ impl Sampling<'_> {
             setup_cpu_seconds: setup_s,
             own_cpu_fraction: own_s / seconds,
             rss_bytes_max: expenses::own_rss_bytes(),
-            fell_back: self.none.clone(),
+            fell_back: none,
         }
-    }
-}
-
-fn totals(
-    sums: crate::heap::books::Sums,
-    errors: sample::Errors,
-    armed: &Armed,
-    closed: &Closed,
-    last_rss_bytes: u64,
-) -> Totals {
-    Totals {
-        allocated_bytes: sums.allocated_bytes,
-        allocated_blocks: sums.allocated_blocks,
-        freed_bytes: sums.freed_bytes,
-        freed_blocks: sums.freed_blocks,
-        live_bytes: sums.live_bytes,
-        live_blocks: sums.live_blocks,
-        rss_start_bytes: armed.rss_bytes.unwrap_or(0),
-        rss_end_bytes: closed.rss_bytes.unwrap_or(last_rss_bytes),
-        errors: Some(story::sum_errors(&errors)),
     }
 }

@@ -6,39 +6,44 @@ use tracer_common::domain::Domain;
 use tracer_common::hook::Role;
 use tracer_common::sample::{Gate, Happening};
 
-use crate::drain::ring::Event;
+use crate::drain::ring::{Event, Ring};
 use crate::drain::{books, clock};
 use crate::error::Result;
 use crate::heap::sample::{Happened, Window};
 use crate::probe::budget::{SHORTEST_S, Spent, Terms};
 use crate::probe::sites::Point;
-use crate::session::hooked::Hooked;
 use crate::session::sampling::Sampling;
+use crate::session::sampling::expenses::Expenses;
+use crate::session::sampling::kit::{Kit, Pace};
 use crate::session::subject::Subject;
 use crate::session::{Armed, Ended};
 
 /// The part of the shortest window over which the cost rate at its start is measured: 5 µs, in which the densest code has some hundred hits.
 const EARLY: f64 = 0.025;
 
-/// What it costs the target that one breakpoint goes in and out, in seconds: two interruptions of the processors that it runs on, to make them forget the page, and the faults that bring it back. Measured
-/// as what a target loses besides its hits (docs/cost.md).
-const INTERRUPTIONS_S: f64 = 4e-6;
+/// What it costs a target that runs that one breakpoint goes in and out, in seconds: two interruptions of the processors that it runs on, to make them forget the page. Measured
+/// as what a busy target loses besides its hits (docs/cost.md).
+const INTERRUPTIONS_S: f64 = 3.5e-6;
+/// What it costs whether it runs at that moment or not: the faults that bring the pages back, several breakpoints each.
+const FAULTS_S: f64 = 0.5e-6;
 
 /// How long after it is written a gate opens, in nanoseconds.
 const AHEAD_NS: u64 = 100_000;
 
-/// How often it is looked whether code was mapped, at least.
-const REFRESH: Duration = Duration::from_secs(2);
+/// How often it is looked whether code was mapped, besides when a stack goes through code that is not known. A look takes some 0.2 ms.
+pub(super) const REFRESH: Duration = Duration::from_secs(5);
 
 impl Sampling<'_> {
     /// Opens a window, and closes it; the target's end, if that is what it saw.
     pub(super) fn window(
         &mut self,
         subject: &Subject,
-        hooked: &mut Hooked,
+        kit: &mut Kit,
+        pace: &mut Pace,
         armed: Armed,
     ) -> Result<Option<Ended>> {
         let begin = Instant::now();
+        let hooked = &mut kit.hooked;
         let attached = hooked.method.attach_some(
             &mut hooked.probes,
             &hooked.hooks.points,
@@ -52,47 +57,50 @@ impl Sampling<'_> {
             Err(error) => return Err(error),
         };
         let attached = Instant::now();
-        let terms = self.governor.terms();
+        let terms = pace.governor.terms();
         self.windows += 1;
+        pace.expenses.windows += 1;
         let opened_s = armed.instant.elapsed().as_secs_f64();
-        hooked.probes.open_gate(gate(terms, self.windows, hooked.trap.entry_ns));
-        self.ring.wait(
+        hooked.probes.open_gate(gate(terms, pace.expenses.windows, hooked.trap.entry_ns));
+        kit.ring.wait(
             Duration::from_secs_f64(terms.length_s.max(terms.share_s)) + Duration::from_nanos(AHEAD_NS),
         );
         let gate = hooked.probes.end_window();
         let opened = Opened { ns: gate.opened_ns, seconds: opened_s };
-        let (happened, mut others) = self.log(opened);
-        let window = self.seen(&gate, terms, opened_s);
+        let (happened, mut others) = log(&mut kit.ring, opened, &mut pace.expenses);
+        let window = self.seen(&gate, terms, opened_s, &mut pace.expenses);
         self.sampler.window(&window, &happened);
         // While they are looked at for the first time, it is still logged what dies: what takes its place is not taken for it, so the looks count as of the window's end.
-        self.look(subject, opened_s + window.own_s + window.cost_s);
+        let looks = self.look(subject, opened_s + window.own_s + window.cost_s);
         let gate = hooked.probes.close_gate();
-        self.leaving.retain(|leaving| !leaving.is_over());
-        self.leaving.push(links.take_out());
+        kit.learn_trap(&gate);
+        pace.expenses.looks += looks;
+        kit.leaving.retain(|leaving| !leaving.is_over());
+        kit.leaving.push(links.take_out(&mut kit.exits));
         let traps_in_s = attached.elapsed().as_secs_f64();
-        self.expenses.attached((attached - begin).as_secs_f64());
-        let (deaths, more) = self.log(opened);
+        pace.expenses.attached((attached - begin).as_secs_f64());
+        let (deaths, more) = log(&mut kit.ring, opened, &mut pace.expenses);
         self.sampler.aftermath(&deaths);
         others.extend(more);
-        let ended = self.take(subject, hooked, others)?;
+        let ended = kit.take(subject, others)?;
         // Those of the traps that are still on their way out are paid with the next window.
-        let shut = books::hits(&mut hooked.probes)?.shut;
-        self.pay(&gate, hooked, begin, shut - self.shut.min(shut), traps_in_s);
-        self.shut = shut;
+        let shut = books::hits(&mut kit.hooked.probes)?.shut;
+        let before = std::mem::replace(&mut kit.shut, shut);
+        self.pay(subject, kit, pace, &Paid { gate, begin, shut: shut - before.min(shut), traps_in_s });
         Ok(ended)
     }
 
     /// What the window was.
-    fn seen(&mut self, gate: &Gate, terms: Terms, opened_s: f64) -> Window {
+    fn seen(&self, gate: &Gate, terms: Terms, opened_s: f64, expenses: &mut Expenses) -> Window {
         let closed_ns = if gate.closed_ns == 0 { clock::monotonic_ns() } else { gate.closed_ns };
         let elapsed_s = seconds(closed_ns.saturating_sub(gate.opened_ns));
         let cost_s = seconds(gate.cost_ns);
         // A window that nobody hit at its end ended when its time was up, whenever that was noticed.
         let most_s = terms.length_s * (1.0 - cost_s / terms.share_s).max(0.0);
         let own_s = (elapsed_s - cost_s).clamp(0.0, most_s);
-        self.expenses.open_s += own_s + cost_s;
-        self.expenses.longest_s = self.expenses.longest_s.max(own_s + cost_s);
-        self.expenses.refused += gate.refused;
+        expenses.open_s += own_s + cost_s;
+        expenses.longest_s = expenses.longest_s.max(own_s + cost_s);
+        expenses.refused += gate.refused;
         Window {
             opened_s,
             interval_s: self.interval_s,
@@ -108,16 +116,22 @@ impl Sampling<'_> {
     }
 
     /// Accounts for the window.
-    fn pay(&mut self, gate: &Gate, hooked: &Hooked, begin: Instant, shut: u64, traps_in_s: f64) {
-        let traps_s = seconds(gate.cost_ns + gate.tail_cost_ns) + shut as f64 * hooked.trap.entry_ns * 1e-9;
-        let target_s = traps_s + hooked.hooks.points.len() as f64 * INTERRUPTIONS_S;
-        self.expenses.target_s += target_s;
-        self.expenses.hits += gate.hits + shut;
-        self.expenses.traps_in_s = self.expenses.traps_in_s.max(traps_in_s);
-        let passed_s = self.expenses.passed_s();
-        let own_s = self.expenses.own_since_s();
+    fn pay(&mut self, subject: &Subject, kit: &Kit, pace: &mut Pace, paid: &Paid) {
+        let Paid { gate, begin, shut, traps_in_s } = paid;
+        let (hooked, spent) = (&kit.hooked, &mut pace.expenses);
+        let passed_s = spent.passed_s();
+        let busy = self.ran.busy(subject.process.cpu_time()).unwrap_or(1.0);
+        let point_s = FAULTS_S + INTERRUPTIONS_S * busy;
+        let inside_s = seconds(gate.cost_ns + gate.tail_cost_ns) + hooked.hooks.points.len() as f64 * point_s;
+        let target_s = inside_s + spent.hits_outside(*shut, hooked.trap);
+        spent.target_s += inside_s;
+        spent.hits += gate.hits;
+        self.lost_s += target_s;
+        self.hits += gate.hits + shut;
+        spent.traps_in_s = spent.traps_in_s.max(*traps_in_s);
+        let own_s = spent.own_since_s();
         let dead_s = begin.elapsed().as_secs_f64();
-        self.governor.account(Spent {
+        pace.governor.account(Spent {
             target_s,
             own_s,
             dead_s,
@@ -126,44 +140,26 @@ impl Sampling<'_> {
             is_cut: gate.cost_ns * 2 > gate.share_ns,
         });
     }
+}
 
-    /// What the ring holds: what happened in the window, and all else.
-    fn log(&mut self, opened: Opened) -> (Vec<Happened>, Vec<Event>) {
-        let (mut happened, mut others) = (Vec::new(), Vec::new());
-        self.ring.drain_all(|event| match event {
-            Event::Born(happening) | Event::Died(happening) => happened.extend(told(&happening, opened)),
-            other => others.push(other),
-        });
-        self.expenses.births +=
-            happened.iter().filter(|event| matches!(event, Happened::Born { .. })).count() as u64;
-        (happened, others)
-    }
+/// What a window has come to.
+struct Paid {
+    gate: Gate,
+    begin: Instant,
+    /// Hits since the last one that found the gate shut.
+    shut: u64,
+    traps_in_s: f64,
+}
 
-    /// Reads what the ring holds between windows; what happened in one that is over is dropped.
-    pub(super) fn read_ring(&mut self, subject: &Subject, hooked: &mut Hooked) -> Result<Option<Ended>> {
-        let mut events = Vec::new();
-        self.ring.drain_all(|event| events.push(event));
-        self.take(subject, hooked, events)
-    }
-
-    /// Takes up names and the target's own milestones.
-    fn take(&mut self, subject: &Subject, hooked: &mut Hooked, events: Vec<Event>) -> Result<Option<Ended>> {
-        let mut ended = None;
-        let Hooked { probes, code, .. } = hooked;
-        if let Some(code) = code.as_mut() {
-            code.answer(subject, probes)?;
-            if self.refreshed.elapsed() >= REFRESH
-                || events.iter().any(|event| matches!(event, Event::Stack { .. }))
-            {
-                self.refreshed = Instant::now();
-                code.refresh_if_old(subject, probes)?;
-            }
-        }
-        for event in events {
-            ended = self.names.take(event, code.as_ref()).or(ended);
-        }
-        Ok(ended)
-    }
+/// What the ring holds: what happened in the window, and all else.
+fn log(ring: &mut Ring, opened: Opened, expenses: &mut Expenses) -> (Vec<Happened>, Vec<Event>) {
+    let (mut happened, mut others) = (Vec::new(), Vec::new());
+    ring.drain_all(|event| match event {
+        Event::Born(happening) | Event::Died(happening) => happened.extend(told(&happening, opened)),
+        other => others.push(other),
+    });
+    expenses.births += happened.iter().filter(|event| matches!(event, Happened::Born { .. })).count() as u64;
+    (happened, others)
 }
 
 /// Whether a point is of interest at any time.
@@ -200,7 +196,6 @@ fn told(happening: &Happening, opened: Opened) -> Option<Happened> {
 fn gate(terms: Terms, window: u32, trap_ns: f64) -> Gate {
     let ns = |seconds: f64| (seconds * 1e9) as u64;
     Gate {
-        open: 1,
         window,
         // We may stand on the target's processor: what it does until it has it back is not in the window.
         opened_ns: clock::monotonic_ns() + AHEAD_NS,

@@ -52,6 +52,11 @@ fn names_are_right_or_absent() {
     let old_frame = frame(&early, old);
     let (none, table) = (PyFrame { code: list, ..old_frame }, PyFrame { code: 8, ..old_frame });
     assert!(early.name(&none).gone && early.name(&table).gone);
+    // A forked child that has ended had this code object too; it never had another one.
+    let mut ended = CodeNames::sharing(Memory::new(0), &LAYOUT, early.cache.clone());
+    assert_eq!(ended.name(&old_frame).frame.function, "old_name");
+    let other = PyFrame { fingerprint: old_frame.fingerprint ^ 1, ..old_frame };
+    assert!(ended.name(&other).gone && CodeNames::new(Memory::new(0), &LAYOUT).name(&old_frame).gone);
 
     script.go_on();
     script.line();

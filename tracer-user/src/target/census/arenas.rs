@@ -174,7 +174,7 @@ fn is_unused(entry: &[u8], table: u64, layout: &Pools) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::target::census::pool::tests::{POOLS, header};
     use crate::target::census::{Heap, count, pages::PageMap};
@@ -183,7 +183,7 @@ mod tests {
 
     /// Where the made-up interpreter has its data, and where its `malloc` has put the table.
     const DATA: u64 = 0x95_0000;
-    const TABLE: u64 = 0x100_0040;
+    pub(in crate::target::census) const TABLE: u64 = 0x100_0040;
 
     /// The address of an arena that is not aligned as pools are, as `mmap` gives them.
     const fn arena_at(index: u32) -> u64 {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     /// A table of `len` entries, of which those in `indexes` are in use; the others lead from one to the next, and the last nowhere.
-    fn table_of(len: u32, indexes: &[u32]) -> Vec<u8> {
+    pub(in crate::target::census) fn table_of(len: u32, indexes: &[u32]) -> Vec<u8> {
         let next = |index: u32| if index + 1 < len { TABLE + 48 * u64::from(index + 1) } else { 0 };
         let entries = (0..len).map(|index| {
             if indexes.contains(&index) { used(index) } else { entry([0, 0xdead], [7, 7], next(index)) }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     /// Two pools in each of these arenas, of 5 and of 7 blocks of 32 bytes.
-    fn pools_in(indexes: &[u32]) -> Vec<(u64, Vec<u8>)> {
+    pub(in crate::target::census) fn pools_in(indexes: &[u32]) -> Vec<(u64, Vec<u8>)> {
         let pools = indexes.iter().flat_map(|index| {
             [
                 (pool_at(*index, 0), header(5, 1, 9, 0, *index)),
@@ -259,7 +259,7 @@ mod tests {
         let census = count(&memory, None::<&mut PageMap>, &arenas, POOLS);
         assert_eq!((census.pools, census.live_blocks, census.live_bytes), (6, 36, 36 * 32));
         assert_eq!((census.looked_at_bytes, census.left_out()), (6 * 16384, Some(0)));
-        assert!(Heap { layout: POOLS, variables }.knows_arenas());
+        assert!(Heap { layout: POOLS, variables, interpreters: None }.knows_arenas());
     }
 
     /// Other words lead into the table too, and even to its first entry for a while; when they have moved on, they do not prove themselves.

@@ -1,16 +1,8 @@
 //! The heap of real interpreters, counted from outside and by themselves.
 
-use std::path::PathBuf;
-
 use super::*;
 use crate::error::Kind;
-use crate::target::fixture::{self, Script};
-
-fn interpreters() -> Vec<PathBuf> {
-    let found: Vec<PathBuf> = fixture::shared().into_iter().chain(fixture::debian()).collect();
-    assert!(found.len() == 2, "both a shared and a static CPython 3.11 are needed: {found:?}");
-    found
-}
+use crate::target::fixture::{Interpreter, Script, every};
 
 /// A script that waits, and the two ways to count its blocks: by the table of arenas, and without it.
 struct Counted {
@@ -22,13 +14,13 @@ struct Counted {
 
 impl Counted {
     /// Starts it and waits for its "READY".
-    fn start(python: &std::path::Path, text: &str) -> Self {
-        let mut script = Script::start(python, text, &[]);
+    fn start(python: &Interpreter, text: &str) -> Self {
+        let mut script = Script::on(python, text, &[]);
         assert_eq!(script.line(), "READY");
         let process = Process::open(script.pid()).unwrap();
         let table = Heap::find(&process, &Python::find(&process).unwrap()).unwrap();
         let scan = Heap { variables: Vec::new(), ..table.clone() };
-        assert!(table.knows_arenas() && !scan.knows_arenas(), "{}", python.display());
+        assert!(table.knows_arenas() && !scan.knows_arenas(), "{python}");
         Self { script, process, table, scan }
     }
 
@@ -64,7 +56,7 @@ const IN_HAND: u64 = 16;
 
 #[test]
 fn the_difference_is_the_scripts_own() {
-    for python in interpreters() {
+    for python in every() {
         let mut counted = Counted::start(&python, FLOATS);
         counted.next(); // What the first of these lines leaves behind stays.
         let (base, [table_base, scan_base]) = counted.next();
@@ -74,19 +66,67 @@ fn the_difference_is_the_scripts_own() {
             for (census, first) in [(table, table_base), (scan, scan_base)] {
                 let grew = census.live_blocks.cast_signed() - first.live_blocks.cast_signed();
                 let off = grew - (own.cast_signed() - base.cast_signed());
-                assert!(off.unsigned_abs() <= IN_HAND, "{} {step}: {off} off, {census:?}", python.display());
+                assert!(off.unsigned_abs() <= IN_HAND, "{python} {step}: {off} off, {census:?}");
                 assert_eq!((census.left_out(), census.swapped), (Some(0), 0));
             }
-            assert!(table.live_blocks.abs_diff(scan.live_blocks) <= IN_HAND, "{table:?} {scan:?}");
+            assert!(table.live_blocks.abs_diff(scan.live_blocks) <= IN_HAND, "{python}: {table:?} {scan:?}");
             // What the interpreter counts besides are its blocks of over 512 bytes, of which it has some hundred.
-            assert!(table.live_blocks < own && own - table.live_blocks < 2_000, "{own} {table:?}");
+            assert!(table.live_blocks < own && own - table.live_blocks < 2_000, "{python}: {own} {table:?}");
             assert!(
                 table.live_bytes >= 16 * table.live_blocks && table.live_bytes <= 512 * table.live_blocks
             );
             assert!(
-                table.looked_at_bytes < scan.looked_at_bytes && table.pools * 16384 <= table.looked_at_bytes
+                table.looked_at_bytes < scan.looked_at_bytes
+                    && table.pools * counted.table.layout.pool_size <= table.looked_at_bytes
             );
         }
+    }
+}
+
+/// Keeps its floats in an interpreter with an allocator of its own, and ends that at last.
+const OTHER_INTERPRETER: &str = "
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+def say():
+    print(sys.getallocatedblocks(), flush=True)
+    input()
+print('READY', flush=True)
+input()
+say()
+other = interpreters.create()
+interpreters.run_string(other, 'kept = [i + 0.5 for i in range(100_000)]')
+say()
+interpreters.destroy(other)
+say()
+";
+
+/// What an interpreter of its own has besides 100 000 floats: its modules, in blocks that the census sees, and some hundred large ones, which it does not.
+const OF_AN_INTERPRETER: u64 = 3_000;
+
+#[test]
+fn interpreters_with_their_own_allocator_are_counted() {
+    for python in every().into_iter().filter(|python| python.minor >= 12) {
+        let mut counted = Counted::start(&python, OTHER_INTERPRETER);
+        let (own_base, [base, _]) = counted.next();
+        let (own, [table, scan]) = counted.next();
+        assert!(
+            table.live_blocks.abs_diff(scan.live_blocks) <= IN_HAND,
+            "{python}: the scan sees them wherever they are: {table:?} {scan:?}"
+        );
+        assert!(table.live_blocks > base.live_blocks + 100_000, "{python}: {table:?} {base:?}");
+        let (grew, own_grew) = (table.live_blocks - base.live_blocks, own - own_base);
+        assert!(grew.abs_diff(own_grew) < OF_AN_INTERPRETER, "{python}: {grew} {own_grew}");
+        let without = Heap { interpreters: None, ..counted.table.clone() };
+        let without = without.census(&counted.process).unwrap();
+        assert!(
+            without.live_blocks + 100_000 < table.live_blocks,
+            "{python}: it is not its own: {without:?}"
+        );
+        let (_, [ended, _]) = counted.next();
+        assert!(ended.live_blocks + 100_000 < table.live_blocks, "{python}: {ended:?}");
     }
 }
 
@@ -121,7 +161,7 @@ const UNCOUNTED: i64 = 500;
 /// The promise of a census: it differs from the truth by blocks that came or went meanwhile, and by nothing else. So what there is besides the script's floats is the same in all of them.
 #[test]
 fn a_census_of_a_working_heap_is_wrong_by_its_traffic_only() {
-    for python in interpreters() {
+    for python in every() {
         let mut counted = Counted::start(&python, TRAFFIC);
         counted.script.go_on();
         let counters = counted.script.numbers()[0];
@@ -143,14 +183,14 @@ fn a_census_of_a_working_heap_is_wrong_by_its_traffic_only() {
             sharp += u32::from(to - from <= 20_000);
             assert!(taken < 20_000, "the machine is too busy for a census: {sharp} were short");
         }
-        assert!(highest - lowest <= UNCOUNTED, "{}: {highest} {lowest}", python.display());
+        assert!(highest - lowest <= UNCOUNTED, "{python}: {highest} {lowest}");
         assert!(most_live - least_live > 100_000, "{least_live} {most_live}: the script did not do its work");
     }
 }
 
 #[test]
 fn a_heap_that_vanishes_is_an_error() {
-    for python in interpreters() {
+    for python in every() {
         for by_table in [true, false] {
             let mut counted = Counted::start(&python, FLOATS);
             counted.next();
@@ -186,25 +226,22 @@ input()
 
 #[test]
 fn a_scan_touches_nothing_that_was_not_touched() {
-    for python in interpreters() {
+    for python in every() {
         let mut counted = Counted::start(&python, UNTOUCHED);
         counted.script.go_on();
         let room = counted.script.numbers()[0];
         let census = counted.scan.census(&counted.process).unwrap();
         assert!(census.looked_at_bytes > 64 << 20 && census.live_blocks > 1_000, "{census:?}");
-        let places = PageMap::open(&counted.process).unwrap().at(room, POOL_PAGES, 4096);
-        assert!(places.len() == 4096 && places.iter().all(|place| *place == Page::Absent));
+        let places = PageMap::open(&counted.process).unwrap().at(room, pages::PAGE, 16384);
+        assert!(places.len() == 16384 && places.iter().all(|place| *place == Page::Absent));
     }
 }
 
-/// Bytes from one place where a pool could begin to the next.
-const POOL_PAGES: u64 = 16384;
-
 #[test]
 fn without_pools_there_is_no_block() {
-    for python in interpreters() {
+    for python in every() {
         let mut script =
-            Script::start(&python, "print('READY', flush=True); input()", &[("PYTHONMALLOC", "malloc")]);
+            Script::on(&python, "print('READY', flush=True); input()", &[("PYTHONMALLOC", "malloc")]);
         assert_eq!(script.line(), "READY");
         let process = Process::open(script.pid()).unwrap();
         let heap = Heap::find(&process, &Python::find(&process).unwrap()).unwrap();
@@ -215,7 +252,7 @@ fn without_pools_there_is_no_block() {
 
 #[test]
 fn the_heap_of_others_is_a_matter_of_privilege() {
-    let mut counted = Counted::start(&interpreters()[0], FLOATS);
+    let mut counted = Counted::start(&every()[0], FLOATS);
     counted.next();
     let python = Python::find(&counted.process).unwrap();
     let kinds = std::thread::scope(|scope| {

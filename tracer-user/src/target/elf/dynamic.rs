@@ -2,7 +2,7 @@
 
 use object::elf;
 
-use super::{Elf, word};
+use super::{Elf, Machine, word};
 
 /// Entries of the dynamic section that are looked at.
 const ENTRIES: usize = 4096;
@@ -73,12 +73,13 @@ impl Dynamic {
     /// Takes up the relocations of a table.
     fn take(&mut self, names: &Names<'_>, table: u64, size: u64) {
         let entries = names.elf.at(table, size).unwrap_or_default().chunks_exact(RELOCATION);
+        let kinds = Kinds::of(names.elf.machine);
         for relocation in entries.take(RELOCATIONS).filter_map(Relocation::read) {
             match relocation.kind {
-                kind if kind == elf::R_X86_64_RELATIVE.0 => {
+                kind if kind == kinds.relative => {
                     self.relative.push((relocation.vaddr, relocation.addend));
                 }
-                kind if fills_with_symbol(kind, relocation.addend) => {
+                kind if kinds.fills_with_symbol(kind, relocation.addend) => {
                     let name = names.of(relocation.symbol);
                     self.imports.extend(name.map(|name| (relocation.vaddr, name)));
                 }
@@ -94,10 +95,33 @@ fn sort<T>(list: &mut Vec<(u64, T)>) {
     list.dedup_by_key(|(vaddr, _)| *vaddr);
 }
 
-/// Whether the word becomes the very address of the symbol. The first two kinds have no use for an addend; with one, the third points into something.
-fn fills_with_symbol(kind: u32, addend: u64) -> bool {
-    let kinds = [elf::R_X86_64_JUMP_SLOT.0, elf::R_X86_64_GLOB_DAT.0];
-    kinds.contains(&kind) || (kind == elf::R_X86_64_64.0 && addend == 0)
+/// A processor's kinds of relocations.
+struct Kinds {
+    relative: u32,
+    slots: [u32; 2],
+    word: u32,
+}
+
+impl Kinds {
+    const fn of(machine: Machine) -> Self {
+        match machine {
+            Machine::X86_64 => Self {
+                relative: elf::R_X86_64_RELATIVE.0,
+                slots: [elf::R_X86_64_JUMP_SLOT.0, elf::R_X86_64_GLOB_DAT.0],
+                word: elf::R_X86_64_64.0,
+            },
+            Machine::Aarch64 => Self {
+                relative: elf::R_AARCH64_RELATIVE.0,
+                slots: [elf::R_AARCH64_JUMP_SLOT.0, elf::R_AARCH64_GLOB_DAT.0],
+                word: elf::R_AARCH64_ABS64.0,
+            },
+        }
+    }
+
+    /// Whether the word becomes the very address of the symbol. Slots have no use for an addend; with one, a plain word points into something.
+    fn fills_with_symbol(&self, kind: u32, addend: u64) -> bool {
+        self.slots.contains(&kind) || (kind == self.word && addend == 0)
+    }
 }
 
 impl Relocation {

@@ -1,6 +1,6 @@
 //! Words of a file that its loader fills: whose addresses they hold, and the stubs that jump through them.
 
-use super::{Elf, word};
+use super::{Elf, Machine, word};
 
 /// `endbr64`, where an indirect jump may land (Intel SDM, volume 2).
 const LANDING: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
@@ -29,6 +29,9 @@ impl Elf {
     #[must_use]
     pub fn plt_target(&self, vaddr: u64) -> Option<&str> {
         let code = self.tail(vaddr).filter(|_| self.is_code(vaddr))?;
+        if self.machine == Machine::Aarch64 {
+            return self.import_at(aarch64_slot(code, vaddr)?);
+        }
         let code = &code[..code.len().min(STUB)];
         let rest = code.strip_prefix(LANDING).unwrap_or(code);
         let rest = JUMPS.iter().find_map(|jump| rest.strip_prefix(*jump))?;
@@ -47,6 +50,22 @@ impl Elf {
     fn name_in_file(&self, offset: usize) -> Option<&str> {
         std::str::from_utf8(self.bytes_in_file(offset)?).ok().filter(|name| !name.is_empty())
     }
+}
+
+/// The word that a stub for aarch64 jumps through: `adrp x16, page; ldr x17, [x16, #offset]`, also after a `bti c` (Arm ARM, C6.2).
+fn aarch64_slot(code: &[u8], vaddr: u64) -> Option<u64> {
+    const BTI_C: u32 = 0xd503_245f;
+    let word = |at: usize| Some(u32::from_le_bytes(*code.get(at..)?.first_chunk()?));
+    let begin = if word(0)? == BTI_C { 4 } else { 0 };
+    let (adrp, ldr) = (word(begin)?, word(begin + 4)?);
+    // `adrp x16`: 21 bits of a distance in pages, the lowest two of them at bit 29. `ldr x17, [x16]`: 12 bits of a distance in words.
+    if adrp & 0x9f00_001f != 0x9000_0010 || ldr & 0xffc0_03ff != 0xf940_0211 {
+        return None;
+    }
+    let pages = (adrp >> 5 & 0x7_ffff) << 2 | adrp >> 29 & 3;
+    let pages = i64::from((pages << 11).cast_signed() >> 11);
+    let page = (vaddr.checked_add(begin as u64)? & !0xfff).wrapping_add_signed(pages << 12);
+    page.checked_add(u64::from(ldr >> 10 & 0xfff) * 8)
 }
 
 /// The first entry for an address in a list that is sorted by address.

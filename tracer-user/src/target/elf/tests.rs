@@ -269,6 +269,54 @@ fn each_kind_of_stub_is_known() {
     assert_eq!(Elf::parse(bytes).unwrap().plt_target(BASE + CODE as u64), None);
 }
 
+/// The same file for aarch64.
+fn small_for_aarch64(code: &[u32]) -> Result<Elf> {
+    let mut bytes = small();
+    bytes[0x12] = 183;
+    // R_AARCH64_GLOB_DAT, R_AARCH64_ABS64 without and with an addend, R_AARCH64_RELATIVE, R_AARCH64_JUMP_SLOT
+    put(
+        &mut bytes,
+        0x280,
+        &[WORDS, 1 << 32 | 1025, 0, WORDS + 8, 2 << 32 | 257, 0, WORDS + 16, 2 << 32 | 257, 8],
+    );
+    put(&mut bytes, 0x2c8, &[WORDS + 24, 1027, 0x4711, WORDS + 32, 2 << 32 | 1026, 7]);
+    for (at, word) in (CODE..).step_by(4).zip(code) {
+        bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    }
+    Elf::parse_for(Machine::Aarch64, bytes)
+}
+
+#[test]
+fn a_file_for_another_processor_is_refused_by_its_name() {
+    let elf = small_for_aarch64(&[]).unwrap();
+    let expected = [(WORDS, "malloc"), (WORDS + 8, "free"), (WORDS + 32, "free")];
+    assert_eq!(elf.imports().collect::<Vec<_>>(), expected);
+    assert_eq!(elf.pointer_at(WORDS + 24), Some(0x4711));
+    let mut bytes = small();
+    assert!(Elf::parse_for(Machine::Aarch64, bytes.clone()).is_err());
+    bytes[0x12] = 183;
+    let refused = Elf::parse(bytes).unwrap_err();
+    assert!(refused.to_string().contains("aarch64"), "{refused}");
+}
+
+#[test]
+fn each_kind_of_stub_for_aarch64_is_known() {
+    // The words are at the same page as the code: adrp x16, .; ldr x17, [x16, #WORDS & 0xfff]; add x16, …; br x17
+    let ldr = |slot: u64| 0xf940_0211 | ((slot & 0xfff) as u32 / 8) << 10;
+    let (adrp, add, br, bti) = (0x9000_0010, 0x9100_0210, 0xd61f_0220, 0xd503_245f);
+    let target = |code: &[u32]| {
+        let elf = small_for_aarch64(code).unwrap();
+        elf.plt_target(BASE + CODE as u64).map(str::to_owned)
+    };
+    let (malloc, free) = (Some("malloc".to_owned()), Some("free".to_owned()));
+    assert_eq!(target(&[adrp, ldr(WORDS), add, br]), malloc);
+    assert_eq!(target(&[bti, adrp, ldr(WORDS + 32), add, br]), free);
+    // Another page, another word, another register.
+    assert_eq!(target(&[adrp | 1 << 29, ldr(WORDS), add, br]), None);
+    assert_eq!(target(&[adrp, ldr(WORDS + 40), add, br]), None);
+    assert_eq!(target(&[adrp + 1, ldr(WORDS), add, br]), None);
+}
+
 #[test]
 fn all_answers_are_about_the_same_segment() {
     let mut bytes = small();

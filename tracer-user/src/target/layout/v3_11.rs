@@ -4,12 +4,11 @@
 //! `Include/internal/pycore_runtime.h`, `pycore_interp.h`, `pycore_gil.h`, `Include/cpython/code.h`, `unicodeobject.h`, `object.h` and `longintrepr.h`;
 //! those of the pools in `Objects/obmalloc.c` (`struct pool_header`, `struct arena_object`).
 
-use tracer_common::layout::PyLayout;
-use tracer_common::limits::{CODE_CHUNK, WINDOW};
+use tracer_common::layout::{Entry, PyLayout};
 
-use super::{Layout, Objects, Pools, Threads};
+use super::{IntSize, Layout, Lines, Objects, Pools, States, Threads, Waits};
 
-mod kinds;
+pub(super) mod kinds;
 
 /// The first byte of a frame that the walk reads: `_PyInterpreterFrame.f_code`.
 const FRAME_AT: u32 = 32;
@@ -17,35 +16,46 @@ const FRAME_AT: u32 = 32;
 /// CPython 3.11.
 pub const LAYOUT: Layout = Layout {
     walk: PyLayout {
-        tstate_cframe: 56,
+        tstate_thread_id: 152,
+        tstate_frame: 56,
         cframe_current_frame: 8,
-        tstate_native_thread_id: 160,
         frame_at: FRAME_AT,
         frame_len: 40,
         frame_code: 32 - FRAME_AT,
         frame_previous: 48 - FRAME_AT,
         frame_instr: 56 - FRAME_AT,
+        instr_bytes: 0,
+        entry: Entry::Flag as u32,
         // `is_entry` is byte 68 of the frame: byte 4 of the word at 64.
         frame_entry_word: 64 - FRAME_AT,
         frame_entry_shift: 32,
+        code_tags: 0,
         code_at: 72,
         code_bytecode: 184,
         code_filename: 112 - 72,
         code_qualname: 128 - 72,
+        code_tlbc: PyLayout::NONE,
+        frame_tlbc: 0,
         unicode_data: 48,
-        reserved: 0,
     },
     objects: Objects {
         ob_refcnt: 0,
+        refcnt_bits: 64,
+        ob_ref_shared: None,
+        freelist_links: false,
+        int_freelist: false,
+        small_ints: 257,
         ob_type: 8,
         ob_size: 16,
         ob_digit: 24,
+        int_size: IntSize::Signed,
         digit_bits: 30,
         tp_name: 24,
         tp_flags: 168,
         ht_qualname: 864,
         unicode_length: 16,
         unicode_state: 32,
+        unicode_kind_bit: 2,
         unicode_ascii_data: 48,
         unicode_data: 72,
         bytes_data: 32,
@@ -53,13 +63,13 @@ pub const LAYOUT: Layout = Layout {
         code_filename: 112,
         code_qualname: 128,
         code_linetable: 136,
-        code_size: 184,
-        opcode_yield_value: 86,
+        lines: Lines::Pep657,
+        waits: Waits::AtYieldValue { opcode: 86 },
         gc_head: 16,
         pre_header: 32,
     },
     threads: Threads {
-        runtime_tstate_current: 576,
+        runtime_tstate_current: Some(576),
         runtime_interpreters_head: 40,
         interpreter_threads_head: 16,
         tstate_next: 8,
@@ -83,16 +93,9 @@ pub const LAYOUT: Layout = Layout {
         arena_nfreepools: 16,
         arena_ntotalpools: 20,
         arena_nextarena: 32,
+        states: States::One,
     },
+    pages: None,
+    runtime_allocators: None,
     kinds: kinds::KINDS,
-};
-
-const _: () = {
-    let walk = &LAYOUT.walk;
-    let code = &LAYOUT.objects;
-    assert!(walk.frame_len as usize <= WINDOW && walk.frame_entry_word + 8 <= walk.frame_len);
-    // The fingerprint covers the first line and the three names.
-    assert!(walk.code_at as u64 <= code.code_firstlineno);
-    assert!(code.code_qualname + 8 <= walk.code_at as u64 + CODE_CHUNK as u64);
-    assert!(code.code_size == walk.code_bytecode as u64);
 };

@@ -2,7 +2,7 @@
 //!
 //! The word before a block is its chunk's size and three flags. A chunk that lies in a bin has told the next one so (`PREV_INUSE` clear there). One in a thread's cache or in a fastbin has not; there the first two words of the
 //! block tell: the link, mangled by its own address (glibc ≥ 2.32, `PROTECT_PTR`), and in the cache a key (a random number of the process since 2.34; before, the address of the cache). The key is learnt from the main thread's cache,
-//! which is the first chunk of the heap. As long as it is not learnt, a block in a cache is called alive, and its changed first words give it another identity.
+//! which is one of the first chunks of the heap. As long as it is not learnt, a block in a cache is called alive, and its changed first words give it another identity.
 
 use crate::target::census::pool::u64_at;
 use crate::target::memory::Bytes;
@@ -26,10 +26,22 @@ const MOST: u64 = 1 << 47;
 const CACHED: u64 = 0x410;
 const FAST: u64 = 0x80;
 
-/// `tcache_perthread_struct` since 2.30: 64 counts of 16 bits, then 64 chains.
-const CACHE_CHUNK: u64 = 0x290;
+/// Links of a fastbin that are followed: a chain that is right for so long is one.
+const LINKS: usize = 8;
+
+/// `tcache_perthread_struct`: counts of 16 bits, then as many chains, of which the first 64 are of chunks of 32, 48 … bytes.
+struct Cache {
+    /// Bytes of its chunk.
+    chunk: u64,
+    bins: usize,
+}
+
+/// Since 2.30, and since 2.42 (12 more, for large chunks).
+const CACHES: [Cache; 2] = [Cache { chunk: 0x290, bins: 64 }, Cache { chunk: 0x300, bins: 76 }];
 const CACHE_BINS: usize = 64;
-const CACHE_COUNTS: usize = 2 * CACHE_BINS;
+
+/// The cache is the first chunk of the heap, or since 2.42, which makes it when something is first freed, one of the first.
+const FIRST_CHUNKS: usize = 64;
 
 /// What a block of `malloc` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +69,11 @@ impl Chunks {
     /// An allocator whose books are not known.
     pub(super) const fn unknown() -> Self {
         Self { glibc: false, heap: None, key: None }
+    }
+
+    /// Those of a forked child, whose heap of `brk` begins there.
+    pub(super) const fn of_child(&self, heap: Option<u64>) -> Self {
+        Self { glibc: self.glibc, heap, key: None }
     }
 
     /// Looks at the headers of blocks, given as (address, size in bytes).
@@ -112,11 +129,30 @@ impl Chunks {
         if next == 0 {
             return key != 0;
         }
-        // The links of fastbins lead to chunks, all of one size.
-        let same = |word: u64| word & !FLAGS == size;
-        next.is_multiple_of(STEP)
-            && next.checked_add(WORD).is_some_and(|at| memory.read_u64(at).is_ok_and(same))
+        is_chain(memory, next, size)
     }
+}
+
+/// Whether a link leads along chunks of that size, as those of a fastbin do, to the chain's end. One link alone proves little: where the heap lies low (an executable that is not
+/// position-independent), a pointer that is no link, "unmangled", leads to somewhere near, and there chunks of one size are many.
+fn is_chain(memory: &impl Bytes, first: u64, size: u64) -> bool {
+    let mut next = first;
+    for _ in 0..LINKS {
+        let mut words = [0; 2 * WORD as usize];
+        let Some(at) = next.checked_add(WORD).filter(|_| next.is_multiple_of(STEP)) else { return false };
+        if memory.read(at, &mut words).is_err() {
+            return false;
+        }
+        let (Some(word), Some(link)) = (u64_at(&words, 0), u64_at(&words, 8)) else { return false };
+        if word & !FLAGS != size {
+            return false;
+        }
+        next = link ^ (next.wrapping_add(BEFORE) >> 12);
+        if next == 0 {
+            return true;
+        }
+    }
+    true
 }
 
 /// The size word of a block, made sense of.
@@ -136,9 +172,10 @@ impl Size {
             return None;
         }
         let (given, next) = if word & IS_MMAPPED != 0 {
-            // A mapping of its own: whole pages, counted from where it begins.
-            let whole = before.checked_add(size)?.is_multiple_of(4096);
-            (whole.then(|| size - BEFORE)?, None)
+            // A mapping of its own: whole pages, counted from where it begins; since 2.43 without the chunk's own two words.
+            let whole = |size: u64| before.checked_add(size).is_some_and(|end| end.is_multiple_of(4096));
+            let given = if whole(size) { size - BEFORE } else { whole(size + BEFORE).then_some(size)? };
+            (given, None)
         } else {
             (size - WORD, Some(block.checked_sub(WORD)?.checked_add(size)?))
         };
@@ -146,14 +183,25 @@ impl Size {
     }
 }
 
-/// The key of blocks in the main thread's cache, which is the first chunk of the heap; `None` while that holds nothing, or is no such thing.
+/// The key of blocks in the main thread's cache, which is among the first chunks of the heap; `None` while that holds nothing, or is no such thing.
 fn cache_key(memory: &impl Bytes, heap: u64) -> Option<u64> {
-    let mut cache = [0; CACHE_CHUNK as usize];
-    memory.read(heap, &mut cache).ok()?;
-    if u64_at(&cache, WORD as usize)? & !FLAGS != CACHE_CHUNK {
-        return None;
+    let mut chunk = heap;
+    for _ in 0..FIRST_CHUNKS {
+        let size = memory.read_u64(chunk.checked_add(WORD)?).ok()? & !FLAGS;
+        let cache = CACHES.iter().find(|cache| cache.chunk == size);
+        if let Some(key) = cache.and_then(|cache| key_in(memory, chunk, cache)) {
+            return Some(key);
+        }
+        chunk = chunk.checked_add(Some(size).filter(|size| (LEAST..MOST).contains(size))?)?;
     }
-    let chains = cache.get(BEFORE as usize + CACHE_COUNTS..)?;
+    None
+}
+
+/// The key of the blocks in what may be a cache: the first block of each chain has the size of that chain.
+fn key_in(memory: &impl Bytes, chunk: u64, cache: &Cache) -> Option<u64> {
+    let mut bytes = vec![0; usize::try_from(cache.chunk).ok()?];
+    memory.read(chunk, &mut bytes).ok()?;
+    let chains = bytes.get(BEFORE as usize + 2 * cache.bins..)?;
     (0u64..).zip(chains.chunks_exact(8).take(CACHE_BINS)).find_map(|(bin, first)| {
         let first = u64_at(first, 0).filter(|first| *first != 0 && first.is_multiple_of(STEP))?;
         let mut words = [0; 24];

@@ -1,7 +1,8 @@
 //! The key tables of dicts (`PyDictKeysObject`, `Include/internal/pycore_dict.h`): plain memory of the object domain, known by what must hold between its numbers.
 
 use crate::target::census::pool::u64_at;
-use crate::target::layout::kinds::KeyTable;
+use crate::target::layout::Layout;
+use crate::target::layout::kinds::{KeySize, KeyTable};
 
 /// `DICT_KEYS_GENERAL` has entries of hash, key and value, the other two of key and value.
 const GENERAL: u8 = 0;
@@ -9,9 +10,15 @@ const SPLIT: u8 = 2;
 const ENTRY: u64 = 16;
 const ENTRY_WITH_HASH: u64 = 24;
 
+/// Where user space can have code.
+const CODE: std::ops::Range<u64> = 1 << 16..1 << 47;
+
 /// `PyDict_LOG_MINSIZE`; only the one empty table of the interpreter is smaller.
 const LEAST_LOG2: u8 = 3;
 const MOST_LOG2: u8 = 40;
+
+/// mimalloc counts in these.
+const WORD: u64 = 8;
 
 /// Larger requests go to `malloc`, whose chunks are multiples of 16 with a header of 8.
 const SMALL: u64 = 512;
@@ -43,13 +50,8 @@ pub(super) struct Keys {
 impl Keys {
     /// Reads the head of a key table; `None` where its numbers do not fit together.
     pub(super) fn parse(head: &[u8], layout: &KeyTable) -> Option<Self> {
-        let byte = |at: usize| head.get(at).copied();
-        let (log2, log2_index) = (byte(layout.dk_log2_size)?, byte(layout.dk_log2_index_bytes)?);
-        let kind = byte(layout.dk_kind)?;
         let (usable, entries) = (u64_at(head, layout.dk_usable)?, u64_at(head, layout.dk_nentries)?);
-        if !(LEAST_LOG2..=MOST_LOG2).contains(&log2) || kind > SPLIT {
-            return None;
-        }
+        let Size { log2, log2_index_bytes, entry, is_split } = Size::parse(head, layout.size)?;
         // `new_keys_object`, `Objects/dictobject.c`.
         let wider = match log2 {
             ..8 => 0,
@@ -58,20 +60,57 @@ impl Keys {
             _ => 3,
         };
         let room = (1u64 << log2) * 2 / 3;
-        let entry = if kind == GENERAL { ENTRY_WITH_HASH } else { ENTRY };
-        let fits = log2_index == log2 + wider && usable.checked_add(entries)? <= room;
+        let fits = log2_index_bytes.is_none_or(|bytes| bytes == log2 + wider)
+            && usable.checked_add(entries)? <= room;
         fits.then(|| Self {
             references: u64_at(head, layout.dk_refcnt).unwrap_or_default(),
-            is_split: kind == SPLIT,
-            bytes: layout.dk_indices as u64 + (1 << log2_index) + room * entry,
+            is_split,
+            bytes: layout.dk_indices as u64 + (1 << (log2 + wider)) + room * entry,
             entries,
             index_bytes: 1 << wider,
         })
     }
 
-    /// Bytes of its block, if one dict alone has it.
-    pub(super) const fn owned_bytes(self) -> u64 {
-        if self.is_split || self.references != 1 { 0 } else { given(self.bytes) }
+    /// Bytes of its block, if one dict alone has it; `in_page`: mimalloc has given it.
+    pub(super) const fn owned_bytes(self, in_page: bool) -> u64 {
+        if self.is_split || self.references != 1 {
+            0
+        } else if in_page {
+            given_by_mimalloc(self.bytes)
+        } else {
+            given(self.bytes)
+        }
+    }
+}
+
+/// What a table says of its size and kind.
+struct Size {
+    log2: u8,
+    /// The same of the indices, where it is told.
+    log2_index_bytes: Option<u8>,
+    /// Bytes of an entry.
+    entry: u64,
+    /// Only known where the kind is told; a dict tells it by having its values elsewhere.
+    is_split: bool,
+}
+
+impl Size {
+    fn parse(head: &[u8], size: KeySize) -> Option<Self> {
+        let (log2, log2_index_bytes, kind) = match size {
+            KeySize::Places { dk_size, dk_lookup } => {
+                let places = u64_at(head, dk_size).filter(|places| places.is_power_of_two())?;
+                // Any of four functions.
+                u64_at(head, dk_lookup).filter(|function| CODE.contains(function))?;
+                (u8::try_from(places.ilog2()).ok()?, None, GENERAL)
+            }
+            KeySize::Log2 { dk_log2_size, dk_log2_index_bytes, dk_kind } => {
+                let byte = |at: usize| head.get(at).copied();
+                (byte(dk_log2_size)?, Some(byte(dk_log2_index_bytes)?), byte(dk_kind)?)
+            }
+        };
+        let sound = (LEAST_LOG2..=MOST_LOG2).contains(&log2) && kind <= SPLIT;
+        let entry = if kind == GENERAL { ENTRY_WITH_HASH } else { ENTRY };
+        sound.then_some(Self { log2, log2_index_bytes, entry, is_split: kind == SPLIT })
     }
 }
 
@@ -80,15 +119,27 @@ const fn given(bytes: u64) -> u64 {
     if bytes <= SMALL { bytes.next_multiple_of(16) } else { (bytes + 8).next_multiple_of(16) - 8 }
 }
 
+/// What mimalloc gives for a request: four classes between two powers of two (`_mi_bin`, `Objects/mimalloc/page-queue.c`). Very large ones get whole pages besides, which is an eighth of them at most.
+const fn given_by_mimalloc(bytes: u64) -> u64 {
+    let words = bytes.div_ceil(WORD);
+    let step = if words <= 8 { 2 } else { 1 << ((words - 1).ilog2() - 2) };
+    words.next_multiple_of(step) * WORD
+}
+
 /// Whether a block holds a key table: of a living dict, or one that waits in the freelist for the next (`PyDict_MAXFREELIST`).
-pub(super) fn is_key_table(head: &[u8], block_bytes: u64, layout: &KeyTable) -> bool {
+pub(super) fn is_key_table(head: &[u8], block_bytes: u64, in_page: bool, layout: &Layout) -> bool {
+    let (layout, objects) = (&layout.kinds.keys, &layout.objects);
     let Some(keys) = Keys::parse(head, layout) else { return false };
     // A pool's blocks are multiples of 16 bytes; chunks of `malloc` are 8 more, those with a mapping of their own up to a page.
     let in_pool = keys.bytes <= SMALL && block_bytes == given(keys.bytes);
     let slack = if keys.bytes < LEAST_MAPPED { SLACK } else { PAGE };
     let in_chunk = !block_bytes.is_multiple_of(16) || keys.bytes >= LEAST_MAPPED;
-    let fits = in_pool || (in_chunk && (keys.bytes..=keys.bytes + slack).contains(&block_bytes));
-    fits && keys.references < 1 << 32 && indices(head, &keys, layout)
+    let fits = match in_page {
+        true => (keys.bytes..=given_by_mimalloc(keys.bytes)).contains(&block_bytes),
+        false => in_pool || (in_chunk && (keys.bytes..=keys.bytes + slack).contains(&block_bytes)),
+    };
+    let referred = keys.references < 1 << 32 || objects.free_link(keys.references).is_some();
+    fits && referred && indices(head, &keys, layout)
 }
 
 /// The first indices are numbers of entries, or `DKIX_EMPTY` and `DKIX_DUMMY`, which are -1 and -2.

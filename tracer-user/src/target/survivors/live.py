@@ -1,19 +1,35 @@
 # Makes objects, prints where they are and what will become of them, waits, and does it.
 # A line: name, address of the block, its size, its domain, bytes that it owns besides, what becomes of it.
-import asyncio, collections, ctypes, datetime, decimal, functools, gc, sys, weakref
+import asyncio, collections, ctypes, datetime, decimal, functools, gc, itertools, sys, sysconfig, weakref
 
 gc.disable()
 OBJECT, MEM, RAW, LIBC = range(4)
+V = sys.version_info
+# Flags of types whose instances have two more words before the collector's head.
+PRE_HEADER = 0 if V < (3, 11) else 1 << 4 if V < (3, 12) else 1 << 4 | 1 << 3
+# From 3.13 on the attributes are in the instance, so that it changes with them; from 3.14 on a dict has no version.
+INLINE, WITHOUT_VERSION = V >= (3, 13), V >= (3, 14)
+# Without the GIL nothing lies before an object for the collector's sake, and blocks are mimalloc's.
+FREE_THREADED = bool(sysconfig.get_config_var('Py_GIL_DISABLED'))
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 word = lambda address: ctypes.c_uint64.from_address(address).value
-kept, lines, later = {}, [], []
+kept, lines, later, held_back = {}, [], [], []
 CONTAINERS = (dict, list, set, bytearray, collections.deque)
 
 
 def before(o):
     flags = type(o).__flags__
-    return 32 if flags & 16 else 16 if flags >> 14 & 1 else 0
+    return (16 if flags >> 14 & 1 and not FREE_THREADED else 0) + (16 if flags & PRE_HEADER else 0)
+
+
+def size_of(o):
+    """Bytes of an object, without what lies before it; of one with inline values, which it does not tell, what its pool says."""
+    if FREE_THREADED and type(o).__flags__ & 1 << 2:
+        return type(o).__basicsize__
+    if INLINE and type(o).__flags__ & 1 << 2:
+        return ((word((id(o) & ~0x3fff) + 32) >> 32) + 1) * 16 - before(o)
+    return type(o).__basicsize__ if isinstance(o, CONTAINERS) else type(o).__sizeof__(o)
 
 
 def block(name, address, size, domain, truth, owned=0):
@@ -21,13 +37,17 @@ def block(name, address, size, domain, truth, owned=0):
 
 
 def watch(name, o, truth, owned=0, size=0):
-    size = size or (type(o).__basicsize__ if isinstance(o, CONTAINERS) else type(o).__sizeof__(o))
     kept[name] = o
-    block(name, id(o) - before(o), size + before(o), OBJECT, truth, owned)
+    block(name, id(o) - before(o), (size or size_of(o)) + before(o), OBJECT, truth, owned)
 
 
 def given(size):
     """How many bytes the allocator gives."""
+    if FREE_THREADED:
+        # `_mi_bin`, Objects/mimalloc/page-queue.c: four classes between two powers of two.
+        words = (size + 7) // 8
+        step = 2 if words <= 8 else 1 << (words - 1).bit_length() - 3
+        return -(-words // step) * step * 8
     return (size + 15) // 16 * 16 if size <= 512 else (size + 8 + 15) // 16 * 16 - 8
 
 
@@ -119,7 +139,7 @@ watch('coroutine', coroutine(1), 'same')
 plain = Plain(n)
 watch('method', plain.method, 'same')
 watch('c_method', [n].append, 'same')
-watch('instance', Plain(n), 'same')
+watch('instance', Plain(n), 'changed' if INLINE else 'same')
 watch('instance_with_dict', Plain(n), 'same')
 watch('weakly_known', Weak(), 'same')
 watch('cell', closure(n).__closure__[0], 'same')
@@ -141,28 +161,34 @@ watch('class', type('Made', (), {}), 'same', size=type.__basicsize__)
 loop = asyncio.new_event_loop()
 watch('task', asyncio.Task(kept['coroutine'], loop=loop), 'same')
 watch('future', asyncio.Future(loop=loop), 'same')
-watch('subclass_of_int', type('MyInt', (int,), {})(n), 'same', size=32 + 8)
+watch('subclass_of_int', type('MyInt', (int,), {})(n), 'same', size=40 if V < (3, 12) else 28)
 
 # Dicts: what they own is their key table.
-small = 32 + 8 + 5 * 16
+HEAD, ENTRY = (32, 16) if V >= (3, 11) else (40, 24)
+KEYS = MEM if V >= (3, 13) else OBJECT
+small = HEAD + 8 + 5 * ENTRY
+with_hashes, many = HEAD + 8 + 5 * 24, HEAD + 512 + 170 * ENTRY
 watch('dict', {'a': n, 'b': 2}, 'same', given(small))
-watch('dict_of_ints', {n: 1, 2: 2}, 'same', given(32 + 8 + 5 * 24))
-watch('dict_of_many', {str(i): i for i in range(100)}, 'same', given(32 + 512 + 170 * 16))
-watch('dict_of_nothing', dict(), 'same', 0)
+watch('dict_of_ints', {n: 1, 2: 2}, 'same', given(with_hashes))
+watch('dict_of_many', {str(i): i for i in range(100)}, 'same', given(many))
+watch('dict_of_nothing', {}, 'same', 0)
 watch('dict_of_instance', plain.__dict__, 'same', 0)
 watch('dict_that_changes', {'a': n}, 'changed', given(small))
 watch('list_that_grows', [n], 'changed')
 watch('set_that_grows', {n}, 'changed')
 watch('slots_that_change', Slotted(n), 'changed')
-keys = lambda name: word(id(kept[name]) + 32)
-block('small_keys', keys('dict'), small, OBJECT, 'part')
-block('keys_with_hashes', keys('dict_of_ints'), 32 + 8 + 5 * 24, OBJECT, 'part')
-block('large_keys', keys('dict_of_many'), 32 + 512 + 170 * 16, OBJECT, 'part')
+MORE = 16 if FREE_THREADED else 0
+# How long a list's array is stands before its items then (`_PyListArray`, Objects/listobject.c).
+BEFORE_ITEMS = 8 if FREE_THREADED else 0
+keys = lambda name: word(id(kept[name]) + 32 + MORE)
+block('small_keys', keys('dict'), small, KEYS, 'part')
+block('keys_with_hashes', keys('dict_of_ints'), with_hashes, KEYS, 'part')
+block('large_keys', keys('dict_of_many'), many, KEYS, 'part')
 
 # Memory that is no object.
-block('items', word(id(kept['list']) + 24), 24, MEM, 'same')
+block('items', word(id(kept['list']) + 24 + MORE) - BEFORE_ITEMS, 24 + BEFORE_ITEMS, MEM, 'same')
 kept['long_list'] = list(range(1000))
-block('long_items', word(id(kept['long_list']) + 24), 8000, MEM, 'same')
+block('long_items', word(id(kept['long_list']) + 24 + MORE) - BEFORE_ITEMS, 8000 + BEFORE_ITEMS, MEM, 'same')
 filled = libc.malloc(100)
 ctypes.memset(filled, 7, 100)
 block('malloc', filled, 100, LIBC, 'same')
@@ -191,18 +217,25 @@ def replaced(name, make):
     watch(name, make(0), 'other', given(small) if name.startswith('dict') else 0)
 
     def replace():
-        address = id(kept[name])
+        # Made before, so that it does not take the place itself.
+        address, others, tries = id(kept[name]), [], itertools.repeat(None, 5000)
         kept[name] = None
-        o = make(1)
-        kept[name] = o
-        assert id(o) == address, name
+        kept[name] = make(1)
+        # What is made meanwhile, or lies in another pool, may come first.
+        for _ in tries:
+            if id(kept[name]) == address:
+                break
+            others.append(kept[name])
+            kept[name] = make(1)
+        assert id(kept[name]) == address, name
+        held_back.append(others)
     later.append(replace)
 
 
 replaced('float_after_float', lambda at: at + 3.25)
-replaced('int_after_int', lambda at: n * (at + 1))
+replaced('int_after_int', lambda at: n * (at + 2))
 replaced('tuple_after_tuple', lambda at: (at, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12))
-replaced('dict_after_dict', lambda at: {'a': n})
+replaced('dict_after_dict', lambda at: {'a': at if WITHOUT_VERSION else n})
 replaced('list_after_list', lambda at: [n, n] if at else [n])
 replaced('str_after_str', lambda at: text('ab'[at], 470))
 replaced('end_of_str', lambda at: 'a' * 400 + 'bc'[at])

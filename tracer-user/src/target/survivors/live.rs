@@ -1,15 +1,7 @@
 //! Real interpreters make known objects, then use, change, free and replace them, and say of each what became of it; that is compared with what is seen from outside.
 
-use std::path::PathBuf;
-
 use super::*;
-use crate::target::fixture::{self, Script};
-
-fn interpreters() -> Vec<PathBuf> {
-    let found: Vec<PathBuf> = fixture::shared().into_iter().chain(fixture::debian()).collect();
-    assert!(found.len() == 2, "both a shared and a static CPython 3.11 are needed: {found:?}");
-    found
-}
+use crate::target::fixture::{Script, every, free_threaded};
 
 /// What became of a block, as the script knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +82,9 @@ fn contradiction(named: &Named, first: Look, second: Look) -> Option<&'static st
 
 #[test]
 fn what_is_seen_is_what_the_program_knows() {
-    for python in interpreters() {
-        let mut script = Script::start(&python, include_str!("live.py"), &[]);
+    let mut failed = Vec::new();
+    for python in every().into_iter().chain([free_threaded()]) {
+        let mut script = Script::on(&python, include_str!("live.py"), &[]);
         let named = read(&mut script);
         assert!(named.len() > 60, "{} blocks", named.len());
         let process = Process::open(script.pid()).unwrap();
@@ -111,10 +104,13 @@ fn what_is_seen_is_what_the_program_knows() {
                 Some(format!("{} {why}: {named:?} {first:?} {second:?}", named.name))
             })
             .collect();
-        assert!(wrong.is_empty(), "{}:\n{}", python.display(), wrong.join("\n"));
+        if !wrong.is_empty() {
+            failed.push(format!("{python}:\n{}", wrong.join("\n")));
+        }
         drop(script);
         assert!(survivors.look(&blocks).iter().all(|look| *look == Look::Unread), "an ended process");
     }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 /// Three objects that stay and one that dies; all in chunks of `malloc`.
@@ -129,19 +125,101 @@ input()
 
 #[test]
 fn without_pools_blocks_are_chunks() {
-    for python in interpreters() {
-        let mut script = Script::start(&python, WITHOUT_POOLS, &[("PYTHONMALLOC", "malloc")]);
+    for python in every() {
+        let mut script = Script::on(&python, WITHOUT_POOLS, &[("PYTHONMALLOC", "malloc")]);
         let numbers = script.numbers();
         let blocks: Vec<Block> =
             numbers.chunks(2).map(|pair| (pair[0], pair[1], Some(Domain::Object))).collect();
         let process = Process::open(script.pid()).unwrap();
         let mut survivors = Survivors::new(&process, &Python::find(&process).unwrap()).unwrap();
         let first = survivors.look(&blocks);
-        assert!(first.iter().all(|look| matches!(look, Look::Alive { .. })), "{first:?}");
+        assert!(first.iter().all(|look| matches!(look, Look::Alive { .. })), "{python}: {first:?}");
         script.go_on();
         assert_eq!(script.line(), "DONE");
         let second = survivors.look(&blocks);
-        assert_eq!((first.len(), &second[..3]), (4, &first[..3]));
-        assert_eq!(second[3], Look::Dead, "in the cache of `malloc`");
+        assert_eq!((first.len(), &second[..3]), (4, &first[..3]), "{python}");
+        assert_eq!(second[3], Look::Dead, "{python}: in the cache of `malloc`");
     }
+}
+
+/// Blocks of mimalloc, of many sizes, made by this thread, by one that waits and by one that has ended; every other one is freed by this thread, and by one that is no maker. Of each pair of
+/// lines, the first has the blocks that will be freed.
+const BLOCKS_OF_THREADS: &str = "
+import ctypes, threading
+malloc, free = ctypes.pythonapi.PyMem_Malloc, ctypes.pythonapi.PyMem_Free
+malloc.restype, malloc.argtypes, free.restype, free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], None, [ctypes.c_void_p]
+SIZES = [40, 700, 2000, 5000, 30000, 200000]
+def new(size):
+    block = malloc(size)
+    # What lay there before could look like something.
+    ctypes.memset(block, 255, 40)
+    return block
+made, end, ready = [], threading.Event(), threading.Barrier(2)
+def make(stay):
+    for size in SIZES:
+        made.append((size, [new(size) for _ in range(max(3, min(1500, 2000000 // size)))]))
+    if stay:
+        ready.wait()
+        end.wait()
+def on(*call):
+    thread = threading.Thread(target=call[0], args=call[1:])
+    thread.start()
+    return thread
+make(False)
+on(make, False).join()
+waits = on(make, True)
+ready.wait()
+for size, blocks in made:
+    for part in (0, 1):
+        print(size, *blocks[part::2])
+print('READY')
+input()
+def free_some(part):
+    for size, blocks in made:
+        for block in blocks[part::4]:
+            free(block)
+free_some(0)
+on(free_some, 2).join()
+print('DONE')
+input()
+end.set()
+";
+
+#[test]
+fn blocks_of_threads_are_free_whoever_freed_them() {
+    let python = free_threaded();
+    let mut script = Script::on(&python, BLOCKS_OF_THREADS, &[]);
+    let (mut blocks, mut stays) = (Vec::new(), Vec::new());
+    for at in 0.. {
+        let line = script.line();
+        if line == "READY" {
+            break;
+        }
+        let numbers: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+        let (size, addresses) = numbers.split_first().unwrap();
+        blocks.extend(addresses.iter().map(|address| (*address, *size, Some(Domain::Mem))));
+        stays.resize(blocks.len(), at % 2 == 1);
+    }
+    assert!(blocks.len() > 10_000, "{} blocks", blocks.len());
+    let process = Process::open(script.pid()).unwrap();
+    let mut survivors = Survivors::new(&process, &Python::find(&process).unwrap()).unwrap();
+    let alive = |look: &Look| matches!(look, Look::Alive { .. });
+    let first = survivors.look(&blocks);
+    let not: Vec<_> = blocks.iter().zip(&first).filter(|(_, look)| !alive(look)).collect();
+    assert!(not.is_empty(), "of {} that live: {not:?}", blocks.len());
+    script.go_on();
+    assert_eq!(script.line(), "DONE");
+    let second = survivors.look(&blocks);
+    let each = blocks.iter().zip(stays).zip(first.iter().zip(&second));
+    let wrong: Vec<_> = each
+        .filter(|((_, stays), (before, after))| match stays {
+            true => before != after,
+            // Somebody may have taken it.
+            false => **after != Look::Dead && before == after,
+        })
+        .map(|((block, stays), (_, after))| format!("{block:?} stays: {stays}, {after:?}"))
+        .collect();
+    let freed = second.iter().filter(|look| **look == Look::Dead).count();
+    assert!(wrong.is_empty(), "{} wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
+    assert!(freed * 5 > blocks.len() * 2, "{freed} of {} are dead", blocks.len());
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::target::census::pool::tests::header;
 use crate::target::layout::v3_11::LAYOUT;
+use crate::target::layout::{self, kinds::KeySize};
 use crate::target::recorded::Recorded;
 
 const POOL: u64 = 0x7f00_0000_4000;
@@ -46,7 +47,11 @@ fn pool(size: u64, carved: u32, free: &[u64], blocks: &[(u64, &[u64])]) -> (u64,
     (POOL, bytes)
 }
 
-fn heap(mut regions: Vec<(u64, Vec<u8>)>) -> Survivors<Recorded> {
+fn heap(regions: Vec<(u64, Vec<u8>)>) -> Survivors<Recorded> {
+    heap_of(&LAYOUT, regions)
+}
+
+fn heap_of(layout: &'static Layout, mut regions: Vec<(u64, Vec<u8>)>) -> Survivors<Recorded> {
     regions.extend([
         (TYPE, type_object(1 << 31 | 1 << 14)),
         (FLOAT, type_object(0)),
@@ -55,8 +60,8 @@ fn heap(mut regions: Vec<(u64, Vec<u8>)>) -> Survivors<Recorded> {
     let symbol = |name: &str| (name == "PyFloat_Type").then_some(FLOAT);
     Survivors {
         memory: Recorded::new(regions),
-        layout: &LAYOUT,
-        types: Types::new(&LAYOUT.kinds, symbol),
+        layout,
+        types: Types::new(&layout.kinds, symbol),
         chunks: Chunks::glibc(Some(HEAP)),
         always: None,
     }
@@ -172,6 +177,129 @@ fn key_tables_are_parts() {
     assert_ne!(not(4, 0xffff_ff02_ff00_ffff), Look::Part, "an index of no entry");
 }
 
+/// Up to 3.10 a table says its places, and which of four functions looks in it.
+#[test]
+fn key_tables_of_old_are_parts_as_well() {
+    let layout = layout::of(3, 10).unwrap();
+    let old = [1, 8, 0x95_4000, 3, 2, 0xffff_ff01_ff00_ffff];
+    let block = |words: &[u64], size: u64| {
+        let pool = pool(size, 6, &[1], &[(2, words)]);
+        heap_of(layout, vec![pool]).look(&[(POOL + 48 + 2 * size, size, OBJECT)])[0]
+    };
+    let with = |at: usize, word: u64| {
+        let mut words = old;
+        words[at] = word;
+        block(&words, 176)
+    };
+    assert_eq!([block(&old, 176), with(0, 0), with(0, 77)], [Look::Part; 3], "40 + 8 + 5 * 24");
+    assert_ne!(block(&old, 192), Look::Part, "of another size");
+    for (at, word, why) in [
+        (1, 9, "no power of two"),
+        (1, 16, "of more places"),
+        (2, 0, "no function"),
+        (2, 1 << 47, "no address"),
+        (3, 4, "more entries than fit"),
+        (5, 0xffff_ff02_ff00_ffff, "an index of no entry"),
+    ] {
+        assert_ne!(with(at, word), Look::Part, "{why}");
+    }
+}
+
+/// From 3.14 on what lies in a freelist has the address of the next in the place of its count, and nothing else is changed.
+#[test]
+fn what_is_linked_in_a_freelist_is_dead() {
+    let layout = layout::of(3, 14).unwrap();
+    let at = |block: u64| POOL + 48 + 32 * block;
+    let look = |first: u64, domain| {
+        let blocks: [(u64, &[u64]); 2] = [(2, &[first, FLOAT, 42]), (3, &[0, FLOAT, 43])];
+        heap_of(layout, vec![pool(32, 6, &[1], &blocks)]).look(&[(at(2), 32, domain)])[0]
+    };
+    assert_eq!([look(at(3), OBJECT), look(0, OBJECT)], [Look::Dead; 2], "the next, or the last");
+    assert!(matches!(look(1 | 3 << 48, OBJECT), Look::Alive { .. }), "a count with flags of the object");
+    assert!(matches!(look(at(4), OBJECT), Look::Alive { .. }), "what it leads to is no float");
+    assert!(matches!(look(at(3), MEM), Look::Alive { .. }), "an array of a float and its type");
+    assert_eq!(one(vec![pool(32, 6, &[1], &[(2, &[0, FLOAT, 42])])], (at(2), 32, OBJECT)), Look::Dead);
+    let keys = |first: u64| {
+        let words = [first, 3 | 3 << 8 | 1 << 16, 3, 2, 0xffff_ff01_ff00_ffff];
+        heap_of(layout, vec![pool(128, 6, &[1], &[(2, &words)])]).look(&[(POOL + 48 + 256, 128, MEM)])[0]
+    };
+    assert_eq!([keys(1), keys(POOL + 48)], [Look::Part; 2], "in use, or in the freelist");
+}
+
+/// A dict without a version is told by what is in it.
+#[test]
+fn a_dict_without_a_version_is_its_contents() {
+    let table = POOL + (1 << 20);
+    let dict = |minor: u8, tag: u64, used: u64, value: u64| {
+        let words = [POOL, POOL, 1, DICT, used, tag, table, 0];
+        let mut bytes = vec![0; 120];
+        put(&mut bytes, 0, &keys(1, 1));
+        put(&mut bytes, 40, &[7, value]);
+        let mut heap =
+            heap_of(layout::of(3, minor).unwrap(), vec![pool(64, 6, &[1], &[(2, &words)]), (table, bytes)]);
+        identity(heap.look(&[(POOL + 48 + 128, 64, OBJECT)])[0])
+    };
+    assert_eq!(dict(14, 0, 2, 8), dict(14, 5, 2, 8), "watchers");
+    assert_ne!(dict(14, 0, 2, 8), dict(14, 0, 3, 8), "another item");
+    assert_ne!(dict(14, 0, 2, 8), dict(14, 0, 2, 9), "another value");
+    for (minor, bits) in [(12, 8), (13, 12)] {
+        assert_eq!(
+            dict(minor, 5 << bits, 2, 8),
+            dict(minor, 5 << bits | 1, 3, 9),
+            "3.{minor}: the version tells"
+        );
+        assert_ne!(dict(minor, 5 << bits, 2, 8), dict(minor, 6 << bits, 2, 8), "3.{minor}: another version");
+    }
+}
+
+/// An instance's own words, by version: where its attributes are.
+#[test]
+fn instances_are_told_by_where_their_attributes_are() {
+    const INLINE: u64 = 1 << 2 | 1 << 4 | 1 << 14;
+    let class = FLOAT + 0x8000;
+    let look = |minor: u8, flags: u64, hook: u64, words: &[u64]| {
+        let mut kind = type_object(flags);
+        put(&mut kind, 32, &[16]);
+        put(&mut kind, 288, &[hook]);
+        let mut heap =
+            heap_of(layout::of(3, minor).unwrap(), vec![(class, kind), pool(96, 6, &[1], &[(2, words)])]);
+        identity(heap.look(&[(POOL + 48 + 192, 96, OBJECT)])[0])
+    };
+    // In the instance: capacity 29, one value, embedded, valid.
+    let inside = |dict: u64, head: u64, value: u64| {
+        look(13, INLINE, 0, &[0, dict, POOL, POOL, 1, class, head, value, 0])
+    };
+    assert_eq!(inside(0, 0x0101_011d, 8), inside(POOL, 0x0101_021d, 8), "it got a dict");
+    assert_ne!(inside(0, 0x0101_011d, 8), inside(0, 0x0101_011d, 9), "another first value");
+    assert_ne!(inside(POOL, 0x0001_011d, 8), inside(POOL + 16, 0x0001_011d, 8), "the dict has them");
+    // One word: an odd one is the array.
+    let tagged = |word: u64| look(12, 1 << 4 | 1 << 14, 0, &[0, word, POOL, POOL, 1, class, 5, 6]);
+    assert_ne!(tagged(POOL | 1), tagged(POOL | 17));
+    // A dict of its own, at `tp_dictoffset`; the list of weak references behind it is not looked at.
+    let plain = |dict: u64, weak: u64| look(10, 1 << 14, 16, &[POOL, POOL, 1, class, dict, weak]);
+    assert_ne!(plain(POOL, 0), plain(POOL + 16, 0));
+}
+
+/// Each version's table by itself, whatever it inherits.
+#[test]
+fn the_tables_hold_together() {
+    for minor in 8..=15 {
+        let layout::Layout { kinds, objects, pools, .. } = layout::of(3, minor).unwrap();
+        assert!(kinds.type_len as u64 >= kinds.tp_dictoffset + 8, "3.{minor}");
+        assert_eq!(matches!(kinds.keys.size, KeySize::Places { .. }), minor <= 10, "3.{minor}");
+        assert_eq!(
+            objects.pre_header > objects.gc_head,
+            kinds.attributes.pre_header_flags() != 0,
+            "3.{minor}"
+        );
+        assert_eq!(pools.pool_size, if minor <= 9 { 4096 } else { 16384 }, "3.{minor}");
+        let rules = || kinds.rules.iter().copied().flatten();
+        assert!(rules().last().is_some_and(|rule| rule.types == layout::kinds::Types::Any), "3.{minor}");
+        let words = rules().flat_map(|rule| rule.stays.iter().chain(rule.moves));
+        assert!(words.clone().all(|at| *at >= 16 && usize::from(*at) + 8 <= HEAD), "3.{minor}");
+    }
+}
+
 /// A chunk of `malloc` with its block's first words, and the next chunk's size word.
 fn chunk(size: u64, words: &[u64], next: u64) -> (u64, Vec<u8>) {
     let mut bytes = vec![0; (size + 16) as usize];
@@ -193,12 +321,25 @@ fn a_large_block_lives_as_long_as_its_chunk() {
     nonsense.1[8] |= 8;
     assert_eq!(look(nonsense, 0x428), Look::Dead, "no size");
     assert_eq!(look(chunk(0x60, &[CHUNK >> 12, 2], 0x21), 80), Look::Dead, "the last of a fastbin");
-    let mangled = (CHUNK >> 12) ^ (HEAP + 0x1000);
-    assert_eq!(look(chunk(0x60, &[mangled, 2], 0x21), 80), Look::Dead, "in a fastbin");
-    assert!(matches!(look(chunk(0x60, &[mangled ^ 0x100, 2], 0x21), 80), Look::Alive { .. }));
+    let mangled = (CHUNK >> 12) ^ (CHUNK + 0x1000 - 16);
+    let linked = |words: &[u64], size: u64, link: u64| {
+        let mut other = vec![0; 32];
+        put(&mut other, 0, &[size | 1, link]);
+        one(vec![chunk(0x60, words, 0x21), (CHUNK + 0x1000 - 8, other)], (CHUNK, 80, LIBC))
+    };
+    let last = (CHUNK + 0x1000) >> 12;
+    assert_eq!(linked(&[mangled, 2], 0x60, last), Look::Dead, "in a fastbin");
+    assert!(matches!(linked(&[mangled ^ 0x100, 2], 0x60, last), Look::Alive { .. }), "it leads nowhere");
+    assert!(matches!(linked(&[mangled, 2], 0x70, last), Look::Alive { .. }), "a chunk of another size");
+    assert!(matches!(linked(&[mangled, 2], 0x60, CHUNK), Look::Alive { .. }), "the next one is in no chain");
     let mut mapped = chunk(0x3000, &[1, 2], 0);
     mapped.1[8] |= 2;
     assert!(matches!(look(mapped, 0x2ff0), Look::Alive { .. }), "a mapping of its own");
+    let mut mapped = chunk(0x2ff0, &[1, 2], 0);
+    mapped.1[8] |= 2;
+    assert!(matches!(look(mapped.clone(), 0x2ff0), Look::Alive { .. }), "the same since 2.43");
+    mapped.1[8] ^= 0x20;
+    assert_eq!(look(mapped, 0x2ff0), Look::Dead, "no whole pages");
     assert_eq!(one(vec![], (CHUNK, 80, LIBC)), Look::Dead, "unmapped");
 }
 
@@ -213,6 +354,24 @@ fn the_key_of_the_cache_is_learnt() {
     let learnt = |key: u64| {
         let regions =
             vec![(HEAP, cache.clone()), (CHUNK + 0x1000 - 8, freed.clone()), chunk(0x400, &[5, key], 0x21)];
+        one(regions, (CHUNK, 0x3f0, LIBC))
+    };
+    assert_eq!(learnt(0xfeed), Look::Dead);
+    assert!(matches!(learnt(0xfeee), Look::Alive { .. }));
+}
+
+/// Since 2.42 the cache is larger, and not the first chunk.
+#[test]
+fn the_key_of_a_later_cache_is_learnt() {
+    let mut heap = vec![0; 0x20 + 0x300];
+    put(&mut heap, 8, &[0x21]);
+    put(&mut heap, 0x28, &[0x301]);
+    put(&mut heap, 0x30 + 2 * 76 + 8 * 4, &[CHUNK + 0x1000]);
+    let mut freed = vec![0; 32];
+    put(&mut freed, 0, &[0x61, 0, 0xfeed]);
+    let learnt = |key: u64| {
+        let regions =
+            vec![(HEAP, heap.clone()), (CHUNK + 0x1000 - 8, freed.clone()), chunk(0x400, &[5, key], 0x21)];
         one(regions, (CHUNK, 0x3f0, LIBC))
     };
     assert_eq!(learnt(0xfeed), Look::Dead);
@@ -262,14 +421,16 @@ proptest! {
     }
 
     #[test]
-    fn hostile_objects_never_panic(words in prop::collection::vec(words(), 24), flags in 0u64..1 << 32, size in 0u64..1 << 40) {
+    fn hostile_objects_never_panic(minor in 8u8..=15, words in prop::collection::vec(words(), 24), flags in 0u64..1 << 32, size in 0u64..1 << 40) {
         let mut kind = type_object(flags);
         put(&mut kind, 208, &[size % 64]);
         let mut object = words.clone();
         object[1] = FLOAT + 0x8000;
         object[3] = FLOAT + 0x8000;
         object[5] = FLOAT + 0x8000;
-        let mut survivors = heap(vec![(FLOAT + 0x8000, kind), pool(192, 6, &[1], &[(2, &object)]), chunk(0x1000, &object, 1)]);
+        put(&mut kind, 288, &[size % 48]);
+        let layout = layout::of(3, minor).unwrap();
+        let mut survivors = heap_of(layout, vec![(FLOAT + 0x8000, kind), pool(192, 6, &[1], &[(2, &object)]), chunk(0x1000, &object, 1)]);
         let _ = survivors.look(&[(POOL + 48 + 2 * 192, 192, OBJECT), (CHUNK, 0x800, OBJECT), (CHUNK, 0x800, None)]);
     }
 }

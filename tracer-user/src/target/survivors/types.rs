@@ -9,20 +9,20 @@ use tracer_common::walk::Fault;
 
 use crate::target::census::pool::u64_at;
 use crate::target::layout::Objects;
-use crate::target::layout::kinds::{Kinds, Rule, Shape, Types as Whom};
+use crate::target::layout::kinds::{Attributes, Kinds, Rule, Shape, Types as Whom};
 use crate::target::memory::Bytes;
 
 /// `Include/object.h`.
+const INLINE_VALUES: u64 = 1 << 2;
+const MANAGED_WEAKREF: u64 = 1 << 3;
 const MANAGED_DICT: u64 = 1 << 4;
 const HEAP_TYPE: u64 = 1 << 9;
 const READY: u64 = 1 << 12;
 const HAVE_GC: u64 = 1 << 14;
 const TYPE_SUBCLASS: u64 = 1 << 31;
 /// The flags that choose a rule, or say where an object begins; others change while a type is used.
-const LASTING: u64 = MANAGED_DICT | HEAP_TYPE | READY | HAVE_GC | 0xff << 24;
-
-/// More references than an object can have; a pointer into a library or an arena is larger.
-const MOST_REFERENCES: u64 = 1 << 40;
+const LASTING: u64 =
+    INLINE_VALUES | MANAGED_WEAKREF | MANAGED_DICT | HEAP_TYPE | READY | HAVE_GC | 0xff << 24;
 
 /// Where user space can have a type.
 const ADDRESSES: std::ops::Range<u64> = 1 << 16..1 << 47;
@@ -42,10 +42,21 @@ pub(super) struct Kind {
     /// Bytes of the block before the object.
     before: u64,
     pub(super) rule: &'static Rule,
-    /// Its instances keep their attributes in an array, or a dict, that the words before the object lead to.
-    pub(super) managed: bool,
+    /// Where its instances keep their attributes, if that is as classes of this version do.
+    pub(super) attributes: Option<Place>,
     /// Words that attributes' dict and weak references are hung in, by their offsets; 0 for none.
     pub(super) hooks: [u64; 2],
+}
+
+/// Where the attributes of an instance are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In a dict, to which the word at this offset leads.
+    Dict(u64),
+    /// Where the words before the object say ([`Attributes::TwoWords`], [`Attributes::Tagged`]).
+    Before,
+    /// In the instance, from this offset on.
+    Inside(u64),
 }
 
 /// An object found in a block.
@@ -55,9 +66,11 @@ pub(super) struct Object {
     pub(super) kind: Kind,
     pub(super) type_address: u64,
     pub(super) references: u64,
+    /// It has no count, but what may be the address of the next in its freelist.
+    pub(super) link: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     /// Type of the type, name, size, lasting flags, hooks.
     signature: [u64; 6],
@@ -65,9 +78,10 @@ struct Known {
 }
 
 /// The types of a process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Types {
-    rules: &'static [Rule],
+    rules: &'static [&'static [Rule]],
+    attributes: Attributes,
     by_symbol: HashMap<u64, &'static Rule>,
     known: HashMap<u64, Known>,
     /// Those of `known` that were compared in this look.
@@ -81,12 +95,14 @@ pub(super) struct Types {
 impl Types {
     /// `address` finds an exported symbol in the process.
     pub(super) fn new(kinds: &Kinds, address: impl Fn(&str) -> Option<u64>) -> Self {
-        let by_symbol = kinds.rules.iter().filter_map(|rule| match rule.types {
+        // Of two rules for one type, the first is a version's own.
+        let by_symbol = kinds.rules.iter().copied().flatten().rev().filter_map(|rule| match rule.types {
             Whom::Symbol(name) => Some((address(name)?, rule)),
             _ => None,
         });
         Self {
             rules: kinds.rules,
+            attributes: kinds.attributes,
             by_symbol: by_symbol.collect(),
             known: HashMap::new(),
             fresh: HashSet::new(),
@@ -115,7 +131,7 @@ impl Types {
     ) {
         let heads: Vec<&[u8]> = heads.collect();
         let words = |heads: &[&[u8]]| -> Vec<u64> {
-            heads.iter().flat_map(|head| type_words(head, objects).map(|(_, _, word)| word)).collect()
+            heads.iter().flat_map(|head| type_words(head, objects).map(|word| word.address)).collect()
         };
         let known = words(&heads).into_iter().filter(|word| self.known.contains_key(word)).collect();
         self.compare(memory, known, objects, kinds);
@@ -126,9 +142,15 @@ impl Types {
 
     /// The object in a block, by its head; its type is among those of [`Types::learn`].
     pub(super) fn object(&self, head: &[u8], objects: &Objects) -> Option<Object> {
-        type_words(head, objects).find_map(|(before, references, type_address)| {
-            let kind = self.fresh.contains(&type_address).then(|| self.known.get(&type_address))??.kind;
-            (kind.before == before).then_some(Object { before, kind, type_address, references })
+        type_words(head, objects).find_map(|TypeWord { before, references, link, address }| {
+            let kind = self.fresh.contains(&address).then(|| self.known.get(&address))??.kind;
+            (kind.before == before).then_some(Object {
+                before,
+                kind,
+                type_address: address,
+                references,
+                link,
+            })
         })
     }
 
@@ -165,7 +187,7 @@ impl Types {
     }
 
     fn kind(&self, memory: &impl Bytes, address: u64, signature: &[u64; 6], objects: &Objects) -> Kind {
-        let [_, name, _, flags, hooks @ ..] = *signature;
+        let [_, name, size, flags, hooks @ ..] = *signature;
         let name = name_of(memory, name);
         let named = |wanted: &str| {
             // A class of a program may be called anything; those of C modules say their module.
@@ -173,7 +195,7 @@ impl Types {
                 && (wanted.contains('.') || flags & HEAP_TYPE == 0)
         };
         let rule = self.by_symbol.get(&address).copied().or_else(|| {
-            self.rules.iter().find(|rule| match rule.types {
+            self.rules.iter().copied().flatten().find(|rule| match rule.types {
                 Whom::Symbol(_) => false,
                 Whom::Name(wanted) => named(wanted),
                 Whom::Flag(flag) => flags & flag != 0,
@@ -181,24 +203,41 @@ impl Types {
             })
         });
         // `_PyType_PreHeaderSize` and the managed dict of 3.11 (`Include/internal/pycore_object.h`).
-        let before = match flags {
-            flags if flags & MANAGED_DICT != 0 => objects.pre_header,
-            flags if flags & HAVE_GC != 0 => objects.gc_head,
-            _ => 0,
+        let of_collector = if flags & HAVE_GC != 0 { objects.gc_head } else { 0 };
+        let has_more = flags & self.attributes.pre_header_flags() != 0;
+        let before = of_collector + if has_more { objects.pre_header - objects.gc_head } else { 0 };
+        let attributes = match self.attributes {
+            Attributes::Dict => (1..1 << 16).contains(&hooks[0]).then_some(Place::Dict(hooks[0])),
+            _ if flags & MANAGED_DICT == 0 => None,
+            Attributes::Inline if flags & INLINE_VALUES != 0 => Some(Place::Inside(size)),
+            Attributes::TwoWords | Attributes::Tagged | Attributes::Inline => Some(Place::Before),
         };
         const ANY: &Rule = &Rule { types: Whom::Any, shape: Shape::Instance, stays: &[], moves: &[] };
-        Kind { before, rule: rule.unwrap_or(ANY), managed: flags & MANAGED_DICT != 0, hooks }
+        Kind { before, rule: rule.unwrap_or(ANY), attributes, hooks }
     }
 }
 
-/// For each place where an object can begin in a block: the place, the references, and the word that would be its type.
-fn type_words(head: &[u8], objects: &Objects) -> impl Iterator<Item = (u64, u64, u64)> {
+/// A place where an object can begin in a block.
+struct TypeWord {
+    before: u64,
+    references: u64,
+    link: Option<u64>,
+    /// The word that would be its type.
+    address: u64,
+}
+
+/// The places where an object can begin in a block.
+fn type_words(head: &[u8], objects: &Objects) -> impl Iterator<Item = TypeWord> {
     let Objects { ob_refcnt, ob_type, gc_head, pre_header, .. } = *objects;
     [0, gc_head, pre_header].into_iter().filter_map(move |before| {
         let word = |at: u64| u64_at(head, usize::try_from(before + at).ok()?);
-        let (references, address) = (word(ob_refcnt)?, word(ob_type)?);
-        let sound = references < MOST_REFERENCES && address.is_multiple_of(8) && ADDRESSES.contains(&address);
-        sound.then_some((before, references, address))
+        let (count, address) = (word(ob_refcnt)?, word(ob_type)?);
+        let (references, link) = match objects.references(word) {
+            Some(references) => (references, None),
+            None => (0, Some(objects.free_link(count)?)),
+        };
+        let sound = address.is_multiple_of(8) && ADDRESSES.contains(&address);
+        sound.then_some(TypeWord { before, references, link, address })
     })
 }
 

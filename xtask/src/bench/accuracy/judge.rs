@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::service::{Place, Truth};
+use super::service::Truth;
 
 /// The file of the extension that leaks.
 const MODULE: &str = "leaks.so";
@@ -31,13 +31,16 @@ pub(crate) struct Judged {
     pub(crate) sites: usize,
 }
 
-/// Compares a report with the truth. A site is true if one of the true lines, or the true C function, is on its stack: honest work has neither.
+/// Compares a report with the truth. A site is true if one of the true lines, or the true C function, is on its stack: honest work has neither. One that allocates for the leak beside them is left out: it
+/// does leak, but is not the place.
 ///
 /// # Errors
 /// When it is no report.
 pub(crate) fn judge(report: &Value, truth: &Truth) -> Result<Judged> {
     let list = |name: &str| report[name].as_array().with_context(|| format!("the report has no {name}"));
     let (sites, lines) = (list("sites")?, list("lines")?);
+    let sites: Vec<&Value> =
+        sites.iter().filter(|site| is_true(site, truth) || !is_beside(site, truth)).collect();
     let growth = |site: &Value| site["growth_bytes_per_second"].as_f64().unwrap_or(0.0);
     let rank = sites.iter().position(|site| is_true(site, truth));
     let line_rank = lines.iter().position(|line| is_true_line(line, truth));
@@ -65,11 +68,17 @@ fn is_true(site: &Value, truth: &Truth) -> bool {
     site["stack"].as_array().is_some_and(|stack| stack.iter().any(|frame| is_true_frame(frame, truth)))
 }
 
+/// Whether the innermost Python frame is one at which the interpreter allocates for the leak.
+fn is_beside(site: &Value, truth: &Truth) -> bool {
+    let frames = site["stack"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let innermost = frames.iter().find(|frame| frame["kind"] == "python");
+    innermost.is_some_and(|frame| truth.beside.iter().any(|place| place.is_of(frame)))
+}
+
 /// Whether a frame, a line of the report, or a caller of one is of the truth.
 pub(crate) fn is_true_frame(frame: &Value, truth: &Truth) -> bool {
-    let is_there = |place: &Place| frame["file"] == place.file.as_str() && frame["line"] == place.line;
     let is_function = |function: &String| frame["function"] == function.as_str() && frame["module"] == MODULE;
-    truth.lines.iter().any(is_there) || truth.c_function.as_ref().is_some_and(is_function)
+    truth.lines.iter().any(|place| place.is_of(frame)) || truth.c_function.as_ref().is_some_and(is_function)
 }
 
 fn is_true_line(line: &Value, truth: &Truth) -> bool {
@@ -91,6 +100,7 @@ fn described(site: &Value) -> String {
 mod tests {
     use serde_json::json;
 
+    use super::super::service::Place;
     use super::*;
 
     fn python(file: &str, line: u64) -> Value {
@@ -107,13 +117,15 @@ mod tests {
 
     fn truth() -> Truth {
         let lines = vec![Place { file: "/a.py".to_owned(), line: 7 }];
-        Truth { lines, c_function: Some("mem_out".to_owned()), item_bytes: 1.0, item_blocks: 1.0 }
+        let beside = vec![Place { file: "/a.py".to_owned(), line: 20 }];
+        Truth { lines, beside, c_function: Some("mem_out".to_owned()), item_bytes: 1.0, item_blocks: 1.0 }
     }
 
     #[test]
     fn the_true_line_is_ranked_and_its_sites_summed_up() {
         let sites = [
-            site("unknown", 90.0, &[python("/b.py", 1)]),
+            site("leak", 900.0, &[python("/a.py", 20)]),
+            site("unknown", 90.0, &[python("/b.py", 1), python("/a.py", 20)]),
             site("leak", 500.0, &[python("/lib/json.py", 3), python("/a.py", 7)]),
             site("leak", 40.0, &[native("mem_out")]),
             site("leak", 10.0, &[python("/a.py", 8)]),

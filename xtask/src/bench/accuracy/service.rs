@@ -141,11 +141,20 @@ pub(crate) struct Place {
     pub(crate) line: u64,
 }
 
+impl Place {
+    /// Whether a frame or a line of a report stands there.
+    pub(crate) fn is_of(&self, frame: &Value) -> bool {
+        frame["file"] == self.file.as_str() && frame["line"] == self.line
+    }
+}
+
 /// What is true of a leak.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Truth {
     /// The lines that allocate what is leaked.
     pub(crate) lines: Vec<Place>,
+    /// Lines at which the interpreter allocates for the leak while none of these runs.
+    pub(crate) beside: Vec<Place>,
     /// The function of C that does.
     pub(crate) c_function: Option<String>,
     /// Bytes and blocks of what is leaked at a time.
@@ -167,8 +176,10 @@ impl Truth {
         let place = |value: &Value| {
             Some(Place { file: value["file"].as_str()?.to_owned(), line: value["line"].as_u64()? })
         };
+        let places = |name: &str| answer[name].as_array()?.iter().map(place).collect::<Option<_>>();
         Some(Self {
-            lines: answer["lines"].as_array()?.iter().map(place).collect::<Option<_>>()?,
+            lines: places("lines")?,
+            beside: places("beside")?,
             c_function: answer["c_function"].as_str().map(str::to_owned),
             item_bytes: answer["item"]["bytes"].as_f64()?,
             item_blocks: answer["item"]["blocks"].as_f64()?,
@@ -192,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_truth_and_two_marks_are_a_pace() {
-        let truth = json!({"lines": [{"file": "a.py", "line": 7, "function": "f"}], "c_function": null,
+        let truth = json!({"lines": [{"file": "a.py", "line": 7, "function": "f"}], "beside": [], "c_function": null,
             "item": {"bytes": 300.0, "given": 320, "blocks": 4}});
         let truth = Truth::of(&truth).expect("a whole truth");
         assert_eq!(truth.lines, [Place { file: "a.py".to_owned(), line: 7 }]);

@@ -54,7 +54,7 @@ const PROGRAMS: &str = "pyperformance/data-files/benchmarks";
 
 /// A process that works on demand.
 pub(crate) trait Worker {
-    /// Its process id.
+    /// The process id of what is traced.
     fn pid(&self) -> u32;
 
     /// Begins to work for so many seconds.
@@ -110,6 +110,26 @@ impl Worker for Load {
     fn end(&mut self) -> Result<Phase> {
         let line = self.answers.recv_timeout(self.patience).context("the workload does not end a phase")?;
         Phase::parse(&line)
+    }
+}
+
+/// One works, and another process of the same interpreter's file is traced: what the first pays for that.
+pub(crate) struct Beside {
+    pub(crate) works: Load,
+    pub(crate) traced: Load,
+}
+
+impl Worker for Beside {
+    fn pid(&self) -> u32 {
+        self.traced.pid()
+    }
+
+    fn begin(&mut self, phase: &str, seconds: f64) -> Result<()> {
+        self.works.begin(phase, seconds)
+    }
+
+    fn end(&mut self) -> Result<Phase> {
+        self.works.end()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::probe::code::pymalloc::FastPaths;
-use crate::probe::code::tests::fixture::{Snippet, libraries};
+use crate::probe::code::tests::fixture::{Snippet, libraries, unpacked};
 use crate::target::elf::Elf;
 use crate::target::fixture::debian;
 use crate::target::frame_table::FrameTable;
@@ -19,7 +19,8 @@ fn births_of(text: &str) -> (Snippet, Births) {
     let snippet = Snippet::of(&format!("{FUNCTION}; start: {text}"));
     let code = snippet.code();
     let tracer = Tracer::of(&code, snippet.label("entry")).unwrap();
-    let expected = Tracer { word: Some(snippet.label("counter")), callee: snippet.label("trace") };
+    let expected =
+        Tracer { word: Some(snippet.label("counter")), callee: Callee::Function(snippet.label("trace")) };
     assert_eq!(tracer, expected);
     let fast = FastPaths::of(&code);
     let mut origins = Origins::new(&code, fast.allocs.iter().map(|alloc| alloc.site.store));
@@ -136,6 +137,7 @@ fn fresh_memory_is_told_from_what_was_kept() {
 fn the_interpreters_of_this_machine_lose_no_birth() {
     let mut paths = libraries();
     paths.extend(debian());
+    paths.extend(unpacked());
     let mut copied = 0;
     for path in paths {
         let elf = Elf::open(&path).unwrap();
@@ -158,11 +160,82 @@ fn the_interpreters_of_this_machine_lose_no_birth() {
         }
         copied += 1;
         // Every call of tracemalloc's function is the other side of one of them.
-        assert!(births.births.len() >= code.calls_of(tracer.callee).len(), "{}", path.display());
+        if let Callee::Function(callee) = tracer.callee {
+            assert!(births.births.len() >= code.calls_of(callee).len(), "{}", path.display());
+        }
         assert!(births.lost.is_empty(), "{}: {births:#x?}", path.display());
         assert!(births.births.iter().all(|birth| birth.emulated));
         let kept = births.births.iter().filter(|birth| birth.origin == Origin::Kept).count();
-        assert!(kept > 20 && 2 * kept < births.births.len(), "{kept} of {}", births.births.len());
+        println!("{}: {} births, {kept} of them may be kept", path.display(), births.births.len());
+        assert!(kept > 20 && 3 * kept < 2 * births.births.len(), "{kept} of {}", births.births.len());
     }
     assert!(copied > 0, "these tests need /usr/bin/python3.11");
+}
+
+/// The function of 3.13 and later, as gcc has made Debian's, with its guess of the tracer.
+const TRACED: &str = "
+    entry: endbr64; mov rax, slot[rip]; mov qword ptr [rdi], 1; test rax, rax; own: jne set; ret
+    set: lea rcx, guess[rip]; cmp rax, rcx; jne calls; jmp guess; calls: mov rdx, counter[rip]; xor esi, esi; jmp rax; int3; guess: ret; int3
+    slow: mov rdx, counter[rip]; xor esi, esi; mov rdi, rbx; call rax; ret; int3
+    dies: mov rdx, counter[rip]; mov esi, 1; mov rdi, rbx; call rax; ret; int3; other: ret; int3";
+
+/// All births of a text behind that, without its own.
+fn traced_births(text: &str) -> (Snippet, Births) {
+    let snippet = Snippet::of(&format!("{TRACED}; start: {text}"));
+    let code = snippet.code();
+    let tracer = Tracer::of(&code, snippet.label("entry")).unwrap();
+    assert_eq!(tracer, Tracer { word: Some(snippet.label("slot")), callee: Callee::Named });
+    let mut origins = Origins::new(&code, std::iter::empty());
+    let starts = [snippet.label("entry"), snippet.label("start")];
+    let start = |ip| starts.into_iter().filter(|start| *start <= ip).max();
+    let mut births = Births::of(&code, &tracer, &mut origins, start);
+    let own = Birth { ip: snippet.label("own"), object: Rdi, emulated: true, origin: Origin::Kept };
+    assert_eq!(births.births.remove(0), own);
+    (snippet, births)
+}
+
+#[test]
+fn copies_that_name_their_tracer_are_seen_too() {
+    for (text, object, origin) in [
+        (
+            "mov rbx, [rsi]; mov rax, slot[rip]; mov qword ptr [rbx], 1; test rax, rax; jump: jne slow; ret",
+            Rbx,
+            Origin::Kept,
+        ),
+        (
+            "mov rbx, [rsi]; mov qword ptr [rbx], 1; mov rax, slot[rip]; test rax, rax; jump: jne slow; ret",
+            Rbx,
+            Origin::Kept,
+        ),
+        (
+            "mov rbx, [rsi]; mov rax, slot[rip]; test rax, rax; jump: jne slow; mov qword ptr [rbx], 1; ret",
+            Rbx,
+            Origin::Kept,
+        ),
+        (
+            "call other; mov r14, rax; mov rax, slot[rip]; mov qword ptr [r14], 1; test rax, rax; jump: jne slow; ret",
+            R14,
+            Origin::Fresh,
+        ),
+    ] {
+        let (snippet, births) = traced_births(text);
+        let expected = Birth { ip: snippet.label("jump"), object, emulated: true, origin };
+        assert_eq!((births.births, births.lost), (vec![expected], vec![]), "{text}");
+    }
+    for text in [
+        // An object dies, even right behind a birth of another.
+        "mov rax, slot[rip]; test rax, rax; jne dies; ret",
+        "mov qword ptr [rbx], 1; call other; mov rax, slot[rip]; test rax, rax; jne dies; ret",
+        // Who sets another tracer tests nothing.
+        "mov rax, slot[rip]; mov [rdi], rax; test rdi, rdi; jne slow; ret",
+        // An object goes on living, as a string that could not be made longer.
+        "call other; mov rbx, rax; mov rax, slot[rip]; test rax, rax; jne slow; ret",
+    ] {
+        let (_, births) = traced_births(text);
+        assert_eq!((births.births, births.lost), (vec![], vec![]), "{text}");
+    }
+    // A birth whose object nobody knows is said to be lost.
+    let text = "mov rax, slot[rip]; mov qword ptr [rbx], 1; xor ebx, ebx; test rax, rax; jump: jne slow; ret";
+    let (snippet, births) = traced_births(text);
+    assert_eq!((births.births, births.lost), (vec![], vec![snippet.label("jump")]));
 }

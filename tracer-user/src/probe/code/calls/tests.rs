@@ -87,7 +87,7 @@ fn what_is_passed_on_is_counted_in_one_word() {
         counted("raw", "je out")
     );
     let (snippet, calls) = read_all(&text);
-    assert_eq!(calls.counter, Some(snippet.label("counter")));
+    assert_eq!(calls.counter, Some(Word::Fixed(snippet.label("counter"))));
     let found: Vec<(bool, bool)> = calls.calls.iter().map(|call| (call.outer, call.passed_on)).collect();
     // The plain call of `PyMem_RawMalloc` is seen where that calls the C library.
     assert_eq!(found, [(false, true), (true, true), (false, false), (false, true), (false, false)]);

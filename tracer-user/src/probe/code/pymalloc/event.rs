@@ -1,12 +1,12 @@
 //! What one store to `pool->freeblock` is part of, seen on every way that leads to it, and in which registers block, pool and size are behind it.
 
-use iced_x86::{FlowControl, Instruction, OpKind};
+use tracer_common::hook::Register;
 
-use super::super::super::sites::spot::is_emulated;
+use super::super::Code;
+use super::super::instruction::{AnyInstruction, Flow};
 use super::super::registers::Registers;
 use super::super::values::{Line, Made, Store, Value};
-use super::super::ways::{Before, after, extend};
-use super::super::{Code, is_near};
+use super::super::ways::{Before, after, before, extend};
 
 /// Instructions that are followed on each way to the store, and behind it.
 const BEFORE: usize = 40;
@@ -22,17 +22,31 @@ const FREEBLOCK: i64 = 8;
 const DEBUG_PREFIX: i64 = 16;
 
 /// An allocation or a free.
-pub(super) struct Event {
+pub(super) struct Event<I> {
     /// A block is handed out; else one is taken back.
     pub(super) handed_out: bool,
     /// The store, and what always runs behind it, up to the first instruction but a jump that the kernel emulates.
-    pub(super) path: Vec<Instruction>,
+    pub(super) path: Vec<I>,
     /// For each instruction of the path, whether the kernel emulates it.
     pub(super) emulated: Vec<bool>,
     /// For each instruction of the path, what the registers hold before it runs, whatever way led there.
     pub(super) held: Vec<Held>,
     /// How the pool was found, if there is one way only.
     pub(super) pool: Made,
+    /// The last place before the store that always leads to it, and a register that holds the block there: for code that puts the block aside in memory, and has it
+    /// in no register behind.
+    pub(super) ahead: Option<Ahead>,
+}
+
+/// A place before a store.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// The address of the instruction.
+    pub(super) ip: u64,
+    /// The register that holds the block before it runs.
+    pub(super) block: Register,
+    /// The kernel emulates it.
+    pub(super) emulated: bool,
 }
 
 /// Which registers hold what.
@@ -47,13 +61,13 @@ pub(super) struct Held {
 }
 
 /// What a store was found to be.
-pub(super) enum Verdict {
+pub(super) enum Verdict<I> {
     /// None of pymalloc's.
     Other,
     /// One of pymalloc's on some ways, but what it is on the others cannot be told.
     Unclear,
     /// One of pymalloc's.
-    Event(Event),
+    Event(Event<I>),
 }
 
 /// What a way to a store shows.
@@ -67,16 +81,13 @@ struct Sight {
 }
 
 /// Judges a store to `pool->freeblock`.
-pub(super) fn judge(code: &Code<'_>, store: u64) -> Verdict {
+pub(super) fn judge<I: AnyInstruction>(code: &Code<'_, I>, store: u64) -> Verdict<I> {
     let Some(first) = code.at(store) else { return Verdict::Other };
     let behind = behind(code, first);
     let Some(ways) = ways(code, first, &behind) else { return Verdict::Other };
     let (Some(handed_out), true) = (ways.handed_out(), ways.all) else { return Verdict::Unclear };
-    let emulated: Vec<bool> = behind.iter().map(|at| is_emulated(at, code.bytes(at))).collect();
-    let end = behind
-        .iter()
-        .zip(&emulated)
-        .position(|(at, emulated)| *emulated && at.flow_control() != FlowControl::UnconditionalBranch);
+    let emulated: Vec<bool> = behind.iter().map(|at| at.is_emulated(code.bytes(at))).collect();
+    let end = behind.iter().zip(&emulated).position(|(at, emulated)| *emulated && at.flow() != Flow::Jump);
     let mut path = behind;
     path.truncate(end.map_or(path.len(), |end| end + 1));
     let each = ways.seen.iter().map(|(way, sight)| held(way, sight, &path));
@@ -85,22 +96,43 @@ pub(super) fn judge(code: &Code<'_>, store: u64) -> Verdict {
         [(_, only)] => only.line.made(only.pool),
         _ => Made::Somehow,
     };
-    Verdict::Event(Event { handed_out, path, emulated, held: held.unwrap_or_default(), pool })
+    let ahead = match &*ways.seen {
+        [(way, sight)] if handed_out => ahead(code, way, sight),
+        _ => None,
+    };
+    Verdict::Event(Event { handed_out, path, emulated, held: held.unwrap_or_default(), pool, ahead })
+}
+
+/// The last place between the load of the block and the store, the last of the way, from which nothing leads away and to which nothing else leads.
+fn ahead<I: AnyInstruction>(code: &Code<'_, I>, way: &[I], sight: &Sight) -> Option<Ahead> {
+    let load = way.iter().position(|at| at.at() == sight.load)?;
+    let (mut line, mut found) = (Line::new(), None);
+    // Values are numbered in the same order as in the sight, which followed the same instructions.
+    way.iter().take(load + 1).for_each(|at| line.step(at));
+    for at in way.get(load + 1..way.len().checked_sub(1)?)? {
+        before(code, at.at()).only().filter(|_| at.flow() == Flow::Next)?;
+        if let Some(block) = line.holders(sight.block).first() {
+            found = Some(Ahead { ip: at.at(), block, emulated: at.is_emulated(code.bytes(at)) });
+        }
+        line.step(at);
+    }
+    before(code, way.last()?.at()).only()?;
+    found
 }
 
 /// The store and what runs behind it: up to the first instruction that decides, calls or returns.
-fn behind(code: &Code<'_>, store: Instruction) -> Vec<Instruction> {
+fn behind<I: AnyInstruction>(code: &Code<'_, I>, store: I) -> Vec<I> {
     std::iter::successors(Some(store), |at| after(code, at)).take(BEHIND + 1).collect()
 }
 
 /// The ways to a store on which it is one of pymalloc's, each as far back as it is the only one.
-struct Ways {
-    seen: Vec<(Vec<Instruction>, Sight)>,
+struct Ways<I> {
+    seen: Vec<(Vec<I>, Sight)>,
     /// There are no others.
     all: bool,
 }
 
-impl Ways {
+impl<I> Ways<I> {
     /// What it is on all of them.
     fn handed_out(&self) -> Option<bool> {
         let (_, first) = self.seen.first()?;
@@ -109,7 +141,7 @@ impl Ways {
 }
 
 /// Looks at every way; `None` if the store is none of pymalloc's on any.
-fn ways(code: &Code<'_>, store: Instruction, behind: &[Instruction]) -> Option<Ways> {
+fn ways<I: AnyInstruction>(code: &Code<'_, I>, store: I, behind: &[I]) -> Option<Ways<I>> {
     let mut ways = Ways { seen: Vec::new(), all: true };
     let mut open = vec![vec![store]];
     let mut room = WAYS;
@@ -120,7 +152,7 @@ fn ways(code: &Code<'_>, store: Instruction, behind: &[Instruction]) -> Option<W
             ways.all = false;
             continue;
         }
-        let line: Vec<Instruction> = way.iter().rev().copied().collect();
+        let line: Vec<I> = way.iter().rev().copied().collect();
         if let Some(sight) = look(&line).filter(|sight| counts(code, &line, behind, sight)) {
             ways.seen.push((line, sight));
         } else if forks && room >= before.known.len() && promises(&line) {
@@ -134,26 +166,20 @@ fn ways(code: &Code<'_>, store: Instruction, behind: &[Instruction]) -> Option<W
     (!ways.seen.is_empty()).then_some(ways)
 }
 
-fn fork(way: &[Instruction], before: &Before) -> Vec<Vec<Instruction>> {
-    let longer = |first: &Instruction| way.iter().chain([first]).copied().collect();
+fn fork<I: AnyInstruction>(way: &[I], before: &Before<I>) -> Vec<Vec<I>> {
+    let longer = |first: &I| way.iter().chain([first]).copied().collect();
     before.known.iter().map(longer).collect()
 }
 
 /// Whether anything here stores four bytes where a register points, or a jump decides what comes next: without that, nothing counts a pool's blocks.
-fn may_count(way: &[Instruction], behind: &[Instruction]) -> bool {
-    let decides = |last: &Instruction| last.flow_control() == FlowControl::ConditionalBranch;
-    behind.last().is_some_and(decides)
-        || way.iter().chain(behind).any(|instruction| {
-            instruction.op_count() > 0
-                && instruction.op0_kind() == OpKind::Memory
-                && instruction.memory_size().size() == 4
-                && instruction.memory_displacement64() == 0
-        })
+fn may_count<I: AnyInstruction>(way: &[I], behind: &[I]) -> bool {
+    behind.last().is_some_and(|last| last.flow() == Flow::Decides)
+        || way.iter().chain(behind).any(I::changes_half)
 }
 
 /// Whether the end of a way, up to its fork, may be the end of one of pymalloc's: nothing in it says where the stored value is from, or it reads or writes where
 /// the block may be.
-fn promises(line: &[Instruction]) -> bool {
+fn promises<I: AnyInstruction>(line: &[I]) -> bool {
     let mut followed = Line::new();
     for instruction in line {
         followed.step(instruction);
@@ -165,7 +191,7 @@ fn promises(line: &[Instruction]) -> bool {
 }
 
 /// What the last instruction of a line, a store, is by all that the line shows.
-fn look(line: &[Instruction]) -> Option<Sight> {
+fn look<I: AnyInstruction>(line: &[I]) -> Option<Sight> {
     let mut followed = Line::new();
     for instruction in line {
         followed.step(instruction);
@@ -194,8 +220,8 @@ fn look(line: &[Instruction]) -> Option<Sight> {
 }
 
 /// Whether the pool's blocks are counted on the line or behind it; if a jump decides first, as in 3.8 whether the pool was full, on both of its sides.
-fn counts(code: &Code<'_>, line: &[Instruction], behind: &[Instruction], sight: &Sight) -> bool {
-    let counted = |arm: &[Instruction]| {
+fn counts<I: AnyInstruction>(code: &Code<'_, I>, line: &[I], behind: &[I], sight: &Sight) -> bool {
+    let counted = |arm: &[I]| {
         let mut followed = Line::new();
         for instruction in line.iter().chain(behind.iter().skip(1)).chain(arm) {
             followed.step(instruction);
@@ -203,9 +229,9 @@ fn counts(code: &Code<'_>, line: &[Instruction], behind: &[Instruction], sight: 
         followed.counted.contains(&(sight.pool, sight.handed_out))
     };
     let sides = || {
-        let last = behind.last().filter(|last| last.flow_control() == FlowControl::ConditionalBranch)?;
-        let taken = is_near(last).then(|| code.at(last.near_branch64()))?;
-        Some([self::behind(code, code.at(last.next_ip())?), self::behind(code, taken?)])
+        let last = behind.last().filter(|last| last.flow() == Flow::Decides)?;
+        let taken = code.at(last.target()?)?;
+        Some([self::behind(code, code.at(last.end())?), self::behind(code, taken)])
     };
     counted(&[]) || sides().is_some_and(|sides| sides.iter().all(|side| counted(side)))
 }
@@ -214,8 +240,8 @@ fn counts(code: &Code<'_>, line: &[Instruction], behind: &[Instruction], sight: 
 ///
 /// What was copied before the part of the way that matters counts only where nothing else holds the value: an indirect jump, which nobody sees, may lead
 /// to somewhere in between.
-fn held(way: &[Instruction], sight: &Sight, path: &[Instruction]) -> Vec<Held> {
-    let from = |ip: u64| way.iter().position(|at| at.ip() == ip).unwrap_or(0);
+fn held<I: AnyInstruction>(way: &[I], sight: &Sight, path: &[I]) -> Vec<Held> {
+    let from = |ip: u64| way.iter().position(|at| at.at() == ip).unwrap_or(0);
     let looked_up = size_of_pool(&sight.line, sight.line.made(sight.pool));
     let whole = follow(way, path);
     let close = follow(way.get(from(sight.load)..).unwrap_or_default(), path);
@@ -237,7 +263,7 @@ fn held(way: &[Instruction], sight: &Sight, path: &[Instruction]) -> Vec<Held> {
 }
 
 /// What is held along the path, as far as a line that leads to it shows.
-fn follow(line: &[Instruction], path: &[Instruction]) -> Vec<Held> {
+fn follow<I: AnyInstruction>(line: &[I], path: &[I]) -> Vec<Held> {
     let Some(sight) = look(line) else { return Vec::new() };
     let size = size_of_pool(&sight.line, sight.line.made(sight.pool)).map(|(size, _)| size);
     let mut followed = Line::new();

@@ -2,25 +2,25 @@
 
 use std::collections::HashMap;
 
-use iced_x86::{FlowControl, Instruction, Mnemonic};
 use tracer_common::hook::Register;
 
+use super::super::Code;
+use super::super::instruction::{AnyInstruction, Flow};
 use super::super::values::Line;
 use super::super::ways::{before, leading};
-use super::super::{Code, is_near};
 use super::event::size_of_pool;
 use super::{Alloc, most_frequent};
 
 /// Instructions that are followed back from a call to where its pool was looked up.
 const BEFORE: usize = 40;
 
-/// A call of `allocate_from_new_pool`.
+/// A call of `allocate_from_new_pool`, or a jump to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowCall {
     /// The address of the call.
     pub ip: u64,
-    /// The address behind it.
-    pub next_ip: u64,
+    /// The address behind it, to which it returns; `None` if it is a jump, and returns to who called the function that jumps.
+    pub next_ip: Option<u64>,
     /// The allocation in whose place it is made, by its number.
     pub owner: Option<usize>,
     /// A register that still holds the bytes asked for.
@@ -45,17 +45,19 @@ const ARM: usize = 16;
 impl SlowPath {
     /// Finds it: the function that is called where the fast path is not taken.
     #[must_use]
-    pub fn of(code: &Code<'_>, allocs: &[Alloc]) -> Option<Self> {
+    pub fn of<I: AnyInstruction>(code: &Code<'_, I>, allocs: &[Alloc]) -> Option<Self> {
         let callees = allocs.iter().flat_map(|alloc| {
             deciders(code, alloc.site.store).into_iter().take(2).filter_map(|side| first_call(code, side))
         });
         let function = most_frequent(callees)?;
         let stores: HashMap<u64, usize> =
             allocs.iter().enumerate().map(|(number, alloc)| (alloc.site.store, number)).collect();
-        let calls = code.calls_of(function).iter().take(CALLS).filter_map(|edge| {
+        let edges = code.calls_of(function).iter().chain(code.jumps_to(function));
+        let calls = edges.take(CALLS).filter_map(|edge| {
             let call = code.at(edge.source)?;
-            let owner = owner(code, &stores, call.ip());
-            Some(SlowCall { ip: call.ip(), next_ip: call.next_ip(), owner, size: size_at(code, call.ip()) })
+            let next_ip = is_call(&call).then(|| call.end());
+            let owner = owner(code, &stores, &call);
+            Some(SlowCall { ip: call.at(), next_ip, owner, size: size_at(code, call.at()) })
         });
         Some(Self { function, calls: calls.collect() })
     }
@@ -71,44 +73,46 @@ impl SlowPath {
 }
 
 /// The other sides of the conditional jumps that decide whether the code at `ip` is run: of those just before it, nearest first, and of those that jump to it.
-fn deciders(code: &Code<'_>, ip: u64) -> Vec<u64> {
+fn deciders<I: AnyInstruction>(code: &Code<'_, I>, ip: u64) -> Vec<u64> {
     let mut sides = Vec::new();
     let mut at = ip;
     for _ in 0..ARM {
         for source in before(code, at).known {
-            if source.flow_control() == FlowControl::ConditionalBranch && is_near(&source) {
-                let taken = source.near_branch64();
-                sides.push(if taken == at { source.next_ip() } else { taken });
+            if source.flow() == Flow::Decides
+                && let Some(taken) = source.target()
+            {
+                sides.push(if taken == at { source.end() } else { taken });
             }
         }
-        let falls = |above: &Instruction| {
-            matches!(above.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch)
-        };
+        let falls = |above: &I| matches!(above.flow(), Flow::Next | Flow::Decides);
         let Some(above) = code.before(at).filter(|above| falls(above)) else { break };
-        at = above.ip();
+        at = above.at();
     }
     sides
 }
 
-/// The function that is called first from here on.
-fn first_call(code: &Code<'_>, from: u64) -> Option<u64> {
-    along(code, from)
-        .find(|instruction| instruction.mnemonic() == Mnemonic::Call)
-        .filter(is_near)
-        .map(|call| call.near_branch64())
+fn is_call<I: AnyInstruction>(instruction: &I) -> bool {
+    matches!(instruction.flow(), Flow::Call | Flow::CallThrough)
 }
 
-/// The allocation that is made instead of the slow call at `call`; `stores` has their numbers.
-fn owner(code: &Code<'_>, stores: &HashMap<u64, usize>, call: u64) -> Option<usize> {
-    deciders(code, call).into_iter().find_map(|side| {
+/// The function that is called first from here on.
+fn first_call<I: AnyInstruction>(code: &Code<'_, I>, from: u64) -> Option<u64> {
+    along(code, from).find(is_call)?.target()
+}
+
+/// The allocation that is made instead of a slow call; `stores` has their numbers.
+fn owner<I: AnyInstruction>(code: &Code<'_, I>, stores: &HashMap<u64, usize>, call: &I) -> Option<usize> {
+    // A jump may itself be what decides.
+    let own = (call.flow() == Flow::Decides).then(|| call.end());
+    own.into_iter().chain(deciders(code, call.at())).find_map(|side| {
         along(code, side)
-            .take_while(|instruction| instruction.mnemonic() != Mnemonic::Call)
-            .find_map(|instruction| stores.get(&instruction.ip()).copied())
+            .take_while(|instruction| !is_call(instruction))
+            .find_map(|instruction| stores.get(&instruction.at()).copied())
     })
 }
 
 /// A register that still holds, where the slow path is called, the bytes that the pool was looked up with.
-fn size_at(code: &Code<'_>, call: u64) -> Option<Register> {
+fn size_at<I: AnyInstruction>(code: &Code<'_, I>, call: u64) -> Option<Register> {
     let way = leading(code, call, BEFORE);
     let before_call = way.len().saturating_sub(1);
     let holders = |from: usize| {
@@ -121,17 +125,15 @@ fn size_at(code: &Code<'_>, call: u64) -> Option<Register> {
     };
     let (whole, less) = holders(0)?;
     // A copy from before the lookup counts only where nothing else holds the size, as at the fast path.
-    let close = way.iter().position(|at| at.ip() == less).and_then(holders);
+    let close = way.iter().position(|at| at.at() == less).and_then(holders);
     close.map_or(whole, |(close, _)| close.or(whole)).first()
 }
 
 /// The instructions from an address on, as they run when no conditional jump is taken.
-fn along<'c>(code: &'c Code<'_>, from: u64) -> impl Iterator<Item = Instruction> + 'c {
-    let follow = move |instruction: &Instruction| match instruction.flow_control() {
-        FlowControl::UnconditionalBranch if is_near(instruction) => code.at(instruction.near_branch64()),
-        FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::Call => {
-            code.at(instruction.next_ip())
-        }
+fn along<'c, I: AnyInstruction>(code: &'c Code<'_, I>, from: u64) -> impl Iterator<Item = I> + 'c {
+    let follow = move |instruction: &I| match instruction.flow() {
+        Flow::Jump => code.at(instruction.target()?),
+        Flow::Next | Flow::Decides | Flow::Call => code.at(instruction.end()),
         _ => None,
     };
     std::iter::successors(code.at(from), follow).take(ARM)

@@ -165,6 +165,25 @@ fn a_size_that_is_gone_is_the_pools() {
 }
 
 #[test]
+fn a_block_that_is_put_aside_is_seen_before() {
+    // As in Debian's 3.13 to 3.15: behind the store no register holds it.
+    let text = format!(
+        "{}; mov rcx, [rdx+8]; add dword ptr [rdx], 1; mov [rsp+16], rcx; trap: mov rcx, [rcx]; store: mov [rdx+8], rcx
+         test rcx, rcx; je extend{ENDS}",
+        lookup("rdi", "rdx")
+    );
+    let snippet = Snippet::of(&text);
+    let [Alloc { site, size: Size::Pool }] = *snippet.fast().allocs else { panic!("{text}") };
+    assert_eq!((site.ip, site.store), (snippet.label("trap"), snippet.label("store")));
+    assert_eq!((site.block, site.emulated), (In(Rcx), false));
+    // Somebody else comes by there, or leaves.
+    for (from, to) in [("trap:", "jmp trap; trap:"), ("trap:", "jc extend; trap:")] {
+        let fast = Snippet::of(&text.replace(from, to)).fast();
+        assert!(fast.allocs.iter().all(|alloc| alloc.site.ip != snippet.label("trap")), "{fast:#x?}");
+    }
+}
+
+#[test]
 fn frees_in_both_orders() {
     for count in [
         "sub dword ptr [rdx], 1",

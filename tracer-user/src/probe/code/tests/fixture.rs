@@ -1,6 +1,6 @@
 //! Code for the tests: assembled and compiled here, or found on this machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::probe::code::Code;
@@ -43,6 +43,18 @@ impl Snippet {
         let slow = SlowPath::of(&code, &fast.allocs).unwrap();
         (fast, slow)
     }
+}
+
+/// Debian's own interpreters of later versions, where `cargo xtask pythons` has unpacked them: each in a folder that one can chroot into.
+pub(in crate::probe) fn unpacked() -> Vec<PathBuf> {
+    let told = std::env::var_os("UNSHED_PYTHONS").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/unshed/pythons"));
+    let folder = told.or_else(home).unwrap_or_default();
+    let path = |version: &str| folder.join(version).join(format!("usr/bin/python{version}"));
+    let found: Vec<PathBuf> = ["3.13", "3.14", "3.15"].map(path).to_vec();
+    let missing = found.iter().find(|path| !path.is_file());
+    assert_eq!(missing, None, "these tests need it: cargo xtask pythons");
+    found
 }
 
 /// Runs a compiler over a text, and reads what it has made.

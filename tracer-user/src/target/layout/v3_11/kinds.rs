@@ -4,7 +4,7 @@
 //! `Decimal`), not the collector's head, not the position of an iterator, not `dk_version` or `func_version` (set when a call is specialised).
 //! Offsets are what `offsetof` gives for 3.11.2 and 3.11.7; those of types without a header file are from the C file that is named.
 
-use crate::target::layout::kinds::{KeyTable, Kinds, Rule, Shape, Types};
+use crate::target::layout::kinds::{Attributes, Frames, KeySize, KeyTable, Kinds, Rule, Shape, Types};
 
 const LONG: u64 = 1 << 24;
 const LIST: u64 = 1 << 25;
@@ -16,15 +16,24 @@ const EXCEPTION: u64 = 1 << 30;
 const TYPE: u64 = 1 << 31;
 
 /// A rule of words alone.
-const fn words(types: Types, stays: &'static [u16], moves: &'static [u16]) -> Rule {
+pub(in crate::target::layout) const fn words(
+    types: Types,
+    stays: &'static [u16],
+    moves: &'static [u16],
+) -> Rule {
     Rule { types, shape: Shape::Words, stays, moves }
 }
 
-const fn shaped(types: Types, shape: Shape, stays: &'static [u16], moves: &'static [u16]) -> Rule {
+pub(in crate::target::layout) const fn shaped(
+    types: Types,
+    shape: Shape,
+    stays: &'static [u16],
+    moves: &'static [u16],
+) -> Rule {
     Rule { types, shape, stays, moves }
 }
 
-const RULES: &[Rule] = &[
+pub(in crate::target::layout) const RULES: &[Rule] = &[
     // The value (`Include/cpython/floatobject.h`, `complexobject.h`), which no operation changes.
     words(Types::Symbol("PyFloat_Type"), &[16], &[]),
     words(Types::Symbol("PyComplex_Type"), &[16, 24], &[]),
@@ -39,9 +48,9 @@ const RULES: &[Rule] = &[
     // `Include/cpython/cellobject.h`: a closure may assign its variable.
     words(Types::Symbol("PyCell_Type"), &[], &[16]),
     // `Include/cpython/genobject.h`: name and state are left out.
-    shaped(Types::Symbol("PyGen_Type"), Shape::Generator, &[16], &[]),
-    shaped(Types::Symbol("PyCoro_Type"), Shape::Generator, &[16], &[]),
-    shaped(Types::Symbol("PyAsyncGen_Type"), Shape::Generator, &[16], &[]),
+    shaped(Types::Symbol("PyGen_Type"), Shape::Generator, &[], &[]),
+    shaped(Types::Symbol("PyCoro_Type"), Shape::Generator, &[], &[]),
+    shaped(Types::Symbol("PyAsyncGen_Type"), Shape::Generator, &[], &[]),
     // `Include/cpython/code.h`: constants, names, `co_name`, `co_linetable`. The bytecode is rewritten in place.
     words(Types::Symbol("PyCode_Type"), &[24, 32, 120, 136], &[]),
     // `Include/internal/pycore_frame.h`: `f_frame` moves into the object when the call ends, what it says does not change.
@@ -90,31 +99,35 @@ const RULES: &[Rule] = &[
 ];
 
 /// CPython 3.11.
-pub(super) const KINDS: Kinds = Kinds {
+pub(in crate::target::layout) const KINDS: Kinds = Kinds {
     type_len: 296,
     tp_basicsize: 32,
     tp_weaklistoffset: 208,
     tp_dictoffset: 288,
+    ma_used: 16,
     ma_version_tag: 24,
+    watcher_bits: 0,
     ma_keys: 32,
     ma_values: 40,
     tuple_items: 24,
     keys: KeyTable {
         dk_refcnt: 0,
-        dk_log2_size: 8,
-        dk_log2_index_bytes: 9,
-        dk_kind: 10,
+        size: KeySize::Log2 { dk_log2_size: 8, dk_log2_index_bytes: 9, dk_kind: 10 },
         dk_usable: 16,
         dk_nentries: 24,
         dk_indices: 32,
     },
-    gi_code: 16,
-    gi_iframe: 80,
-    f_func: 0,
-    f_code: 32,
-    f_localsplus: 72,
+    frames: Frames::Inside {
+        gi_iframe: 80,
+        gi_code: 16,
+        f_func: 0,
+        f_code: 32,
+        f_localsplus: 72,
+        f_frame: 24,
+    },
     co_argcount: 56,
-    frame_frame: 24,
+    attributes: Attributes::TwoWords,
     exception_args: 24,
-    rules: RULES,
+    head_more: 0,
+    rules: &[RULES],
 };

@@ -210,6 +210,22 @@ fn each_slow_call_stands_in_for_a_fast_path() {
 }
 
 #[test]
+fn a_slow_call_may_be_a_jump() {
+    // The end of a function of its own, as in Debian's 3.14; or the very jump that decides.
+    let end = whole(1, false).replace("call1: call new; test rax, rax; jne out1; ret", "call1: jmp new");
+    let decides = whole(1, false).replace("je slow1", "call1: je new");
+    let decides = decides.split(" slow1:").next().unwrap_or_default();
+    for text in [&*end, decides] {
+        let snippet = Snippet::of(&format!("{text} {} ud2; new: xor eax, eax; ret", whole(2, false)));
+        let (fast, slow) = snippet.paths();
+        assert_eq!((slow.function, fast.allocs.len()), (snippet.label("new"), 2), "{text}");
+        assert!(slow.matches(&fast.allocs), "{slow:#x?} in {text}");
+        let jumps = slow.calls.iter().filter(|call| call.next_ip.is_none()).map(|call| call.ip);
+        assert_eq!(jumps.collect::<Vec<_>>(), [snippet.label("call1")], "{text}");
+    }
+}
+
+#[test]
 fn a_fast_path_or_a_slow_call_too_many_is_no_match() {
     let two = format!("{} {}", whole(1, false), whole(2, false));
     let text = format!("{two} call new; ret; new: ret");
