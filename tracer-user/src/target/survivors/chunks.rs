@@ -197,16 +197,31 @@ fn cache_key(memory: &impl Bytes, heap: u64) -> Option<u64> {
     None
 }
 
-/// The key of the blocks in what may be a cache: the first block of each chain has the size of that chain.
+/// The key of the blocks in what may be a cache: the first block of each chain has the size of that chain, all have one key, and it is such as keys are. Any chunk of that size is asked, and it may hold
+/// pointers to small objects as well: what is a key in a free block is the type in an object.
 fn key_in(memory: &impl Bytes, chunk: u64, cache: &Cache) -> Option<u64> {
     let mut bytes = vec![0; usize::try_from(cache.chunk).ok()?];
     memory.read(chunk, &mut bytes).ok()?;
     let chains = bytes.get(BEFORE as usize + 2 * cache.bins..)?;
-    (0u64..).zip(chains.chunks_exact(8).take(CACHE_BINS)).find_map(|(bin, first)| {
-        let first = u64_at(first, 0).filter(|first| *first != 0 && first.is_multiple_of(STEP))?;
+    let mut only = None;
+    for (bin, first) in (0u64..).zip(chains.chunks_exact(8).take(CACHE_BINS)) {
+        let first = u64_at(first, 0)?;
+        if first == 0 {
+            continue;
+        }
         let mut words = [0; 24];
         memory.read(first.checked_sub(WORD)?, &mut words).ok()?;
-        let right = u64_at(&words, 0)? & !FLAGS == LEAST + STEP * bin;
-        u64_at(&words, 16).filter(|key| right && *key != 0)
-    })
+        let right = first.is_multiple_of(STEP) && u64_at(&words, 0)? & !FLAGS == LEAST + STEP * bin;
+        let key = u64_at(&words, 16).filter(|key| right && is_key(*key, chunk))?;
+        if *only.get_or_insert(key) != key {
+            return None;
+        }
+    }
+    only
+}
+
+/// Whether a cache in that chunk may have that key: a random number (`tcache_key_initialize`, malloc/malloc.c, since 2.34), of which one in 100,000 would be an address of user space; before, where the
+/// cache is.
+const fn is_key(key: u64, chunk: u64) -> bool {
+    key >= MOST || key == chunk.wrapping_add(BEFORE)
 }

@@ -15,9 +15,9 @@ const TRIES: usize = 3;
 /// Where a small block lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In no pool.
+    /// In no pool: where its header would be is something else, or nothing at all. A block of `malloc` may lie so near to where its heap begins that nothing is mapped there.
     NoPool,
-    /// It is not in use: its page is gone, or its pool has become one of another class, or is empty.
+    /// It is not in use: its pool has become one of another class, or is empty.
     Gone,
     /// At the place of a block that has been carved.
     Block(Slot),
@@ -73,8 +73,7 @@ impl<'layout> Pools<'layout> {
     pub(super) fn place(&self, block: u64, size: u64) -> Place {
         let pool = pool_of(block, self.layout);
         let header = match self.headers.get(&pool) {
-            None => return Place::Gone,
-            Some(None) => return Place::NoPool,
+            None | Some(None) => return Place::NoPool,
             Some(Some(header)) => header,
         };
         let given = header.pool.block_size;

@@ -7,6 +7,9 @@ use crate::target::census::pool::tests::header;
 use crate::target::layout::v3_11::LAYOUT;
 use crate::target::layout::{self, kinds::KeySize};
 use crate::target::recorded::Recorded;
+use chunks::{CHUNK, chunk};
+
+mod chunks;
 
 const POOL: u64 = 0x7f00_0000_4000;
 const TYPE: u64 = 0x95_0000;
@@ -15,7 +18,6 @@ const DICT: u64 = 0x95_2000;
 const HEAP: u64 = 0x100_0000;
 const OBJECT: Option<Domain> = Some(Domain::Object);
 const MEM: Option<Domain> = Some(Domain::Mem);
-const LIBC: Option<Domain> = Some(Domain::Libc);
 
 fn put(bytes: &mut [u8], at: u64, words: &[u64]) {
     for (word, slot) in words.iter().zip(bytes[at as usize..].chunks_exact_mut(8)) {
@@ -298,84 +300,6 @@ fn the_tables_hold_together() {
         let words = rules().flat_map(|rule| rule.stays.iter().chain(rule.moves));
         assert!(words.clone().all(|at| *at >= 16 && usize::from(*at) + 8 <= HEAD), "3.{minor}");
     }
-}
-
-/// A chunk of `malloc` with its block's first words, and the next chunk's size word.
-fn chunk(size: u64, words: &[u64], next: u64) -> (u64, Vec<u8>) {
-    let mut bytes = vec![0; (size + 16) as usize];
-    put(&mut bytes, 8, &[size | 1]);
-    put(&mut bytes, 16, words);
-    put(&mut bytes, size + 8, &[next]);
-    (HEAP + 0x1000, bytes)
-}
-
-const CHUNK: u64 = HEAP + 0x1010;
-
-#[test]
-fn a_large_block_lives_as_long_as_its_chunk() {
-    let look = |chunk, size| one(vec![chunk], (CHUNK, size, LIBC));
-    assert!(matches!(look(chunk(0x430, &[1, 2], 0x21), 0x428), Look::Alive { .. }));
-    assert_eq!(look(chunk(0x430, &[1, 2], 0x20), 0x428), Look::Dead, "in a bin");
-    assert_eq!(look(chunk(0x430, &[1, 2], 0x21), 0x429), Look::Dead, "too small for what was asked");
-    let mut nonsense = chunk(0x430, &[1, 2], 0x21);
-    nonsense.1[8] |= 8;
-    assert_eq!(look(nonsense, 0x428), Look::Dead, "no size");
-    assert_eq!(look(chunk(0x60, &[CHUNK >> 12, 2], 0x21), 80), Look::Dead, "the last of a fastbin");
-    let mangled = (CHUNK >> 12) ^ (CHUNK + 0x1000 - 16);
-    let linked = |words: &[u64], size: u64, link: u64| {
-        let mut other = vec![0; 32];
-        put(&mut other, 0, &[size | 1, link]);
-        one(vec![chunk(0x60, words, 0x21), (CHUNK + 0x1000 - 8, other)], (CHUNK, 80, LIBC))
-    };
-    let last = (CHUNK + 0x1000) >> 12;
-    assert_eq!(linked(&[mangled, 2], 0x60, last), Look::Dead, "in a fastbin");
-    assert!(matches!(linked(&[mangled ^ 0x100, 2], 0x60, last), Look::Alive { .. }), "it leads nowhere");
-    assert!(matches!(linked(&[mangled, 2], 0x70, last), Look::Alive { .. }), "a chunk of another size");
-    assert!(matches!(linked(&[mangled, 2], 0x60, CHUNK), Look::Alive { .. }), "the next one is in no chain");
-    let mut mapped = chunk(0x3000, &[1, 2], 0);
-    mapped.1[8] |= 2;
-    assert!(matches!(look(mapped, 0x2ff0), Look::Alive { .. }), "a mapping of its own");
-    let mut mapped = chunk(0x2ff0, &[1, 2], 0);
-    mapped.1[8] |= 2;
-    assert!(matches!(look(mapped.clone(), 0x2ff0), Look::Alive { .. }), "the same since 2.43");
-    mapped.1[8] ^= 0x20;
-    assert_eq!(look(mapped, 0x2ff0), Look::Dead, "no whole pages");
-    assert_eq!(one(vec![], (CHUNK, 80, LIBC)), Look::Dead, "unmapped");
-}
-
-#[test]
-fn the_key_of_the_cache_is_learnt() {
-    let mut cache = vec![0; 0x290];
-    put(&mut cache, 8, &[0x291]);
-    // The chain of chunks of 0x60 bytes is the fifth.
-    put(&mut cache, 16 + 128 + 8 * 4, &[CHUNK + 0x1000]);
-    let mut freed = vec![0; 32];
-    put(&mut freed, 0, &[0x61, 0, 0xfeed]);
-    let learnt = |key: u64| {
-        let regions =
-            vec![(HEAP, cache.clone()), (CHUNK + 0x1000 - 8, freed.clone()), chunk(0x400, &[5, key], 0x21)];
-        one(regions, (CHUNK, 0x3f0, LIBC))
-    };
-    assert_eq!(learnt(0xfeed), Look::Dead);
-    assert!(matches!(learnt(0xfeee), Look::Alive { .. }));
-}
-
-/// Since 2.42 the cache is larger, and not the first chunk.
-#[test]
-fn the_key_of_a_later_cache_is_learnt() {
-    let mut heap = vec![0; 0x20 + 0x300];
-    put(&mut heap, 8, &[0x21]);
-    put(&mut heap, 0x28, &[0x301]);
-    put(&mut heap, 0x30 + 2 * 76 + 8 * 4, &[CHUNK + 0x1000]);
-    let mut freed = vec![0; 32];
-    put(&mut freed, 0, &[0x61, 0, 0xfeed]);
-    let learnt = |key: u64| {
-        let regions =
-            vec![(HEAP, heap.clone()), (CHUNK + 0x1000 - 8, freed.clone()), chunk(0x400, &[5, key], 0x21)];
-        one(regions, (CHUNK, 0x3f0, LIBC))
-    };
-    assert_eq!(learnt(0xfeed), Look::Dead);
-    assert!(matches!(learnt(0xfeee), Look::Alive { .. }));
 }
 
 #[test]
