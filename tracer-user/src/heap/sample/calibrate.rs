@@ -116,7 +116,7 @@ impl Sampler {
         for site in facts {
             let before = site.growth_bytes_per_second;
             site_growth(site, &shares);
-            living::correct(site, totals, (site.growth_bytes_per_second - before) * bar_s);
+            living::correct(site, totals, (before * bar_s, site.growth_bytes_per_second * bar_s));
         }
         let away =
             (totals.live_bytes.abs_diff(sums.live_bytes), totals.live_blocks.abs_diff(sums.live_blocks));
