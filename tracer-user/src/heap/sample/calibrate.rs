@@ -2,7 +2,7 @@
 //! larger blocks, and all that C code asks for itself, have grown by. Samples say which sites that growth belongs to.
 //!
 //! Within a size the sites keep their shares, and their sum becomes what the heap says, if both agree as far as the samples can tell, and the heap's own course is steady. Where the samples say more (a cache
-//! that turns over more slowly than the recording lasts, whose dropped blocks nobody saw born), they stand as they are. Where the heap says more, up to five times, it is believed: it is counted, and a sum of which the few
+//! that turns over more slowly than the recording lasts, whose dropped blocks nobody saw born), they stand as they are. Where the heap says more, up to five times (what is resident, up to three), it is believed: it is counted, and a sum of which the few
 //! windows that weigh much have by chance shown nothing is too low, without a sign of it. The error then covers both.
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +22,8 @@ const STEADY: f64 = 0.2;
 const AGREE: f64 = 1.5;
 /// The heap is believed if it grows by up to so many times what the samples say.
 const MOST_RAISED: f64 = 5.0;
+/// The same of what is resident, which grows for other reasons too.
+const MOST_RAISED_RESIDENT: f64 = 3.0;
 /// What was not seen in so many windows happens in fewer than three of so many, 19 times of 20 (the rule of three).
 const UNSEEN: f64 = 3.0;
 /// Looks at the heap that a slope needs.
@@ -136,7 +138,8 @@ impl Size {
         let apart = (heap.value - sum).abs();
         let believed = class != BEYOND || heap.value >= LEAST_RESIDENT * sum || apart <= error;
         let agree = believed && apart <= (AGREE * error).max(widest);
-        let raised = !agree && class != BEYOND && (sum..=MOST_RAISED * sum).contains(&heap.value);
+        let most_raised = if class == BEYOND { MOST_RAISED_RESIDENT } else { MOST_RAISED };
+        let raised = !agree && (sum..=most_raised * sum).contains(&heap.value);
         Shares {
             factor: if steady && (agree || raised) && sum > 0.0 { heap.value / sum } else { 1.0 },
             heap: match (steady, agree, raised) {
@@ -280,6 +283,22 @@ mod tests {
         assert!((factor(200.0) - 1.0).abs() < 1e-9, "a cache that turns over slowly");
         let raised = size(2000.0).judge(1, &course(8000.0), 0.0).heap;
         assert!((raised.value - 8000.0).abs() < 1e-6 && (raised.error - 6000.0).abs() < 1e-6, "{raised:?}");
+    }
+
+    #[test]
+    fn what_is_resident_is_believed_less() {
+        let course = |slope: f64| -> Vec<HeapAt> {
+            let at = |at: u32| HeapAt {
+                seconds: f64::from(at),
+                bytes: [0; CLASSES as usize],
+                resident_bytes: Some((1e6 + slope * f64::from(at)) as u64),
+            };
+            (0..12).map(at).collect()
+        };
+        let factor = |resident: f64| size(2000.0).judge(BEYOND, &course(resident), 0.0).factor;
+        assert!((factor(5000.0) - 2.5).abs() < 1e-9, "chance has shown too little");
+        assert!((factor(8000.0) - 1.0).abs() < 1e-9, "pages that nobody asked a heap for");
+        assert!((factor(200.0) - 1.0).abs() < 1e-9, "out of free memory");
     }
 
     #[test]
