@@ -46,6 +46,9 @@ pub const WINDOW: usize = 4096;
 /// Bytes of a code object that are its fingerprint: its first line, its variable counts and the addresses of its names.
 pub const CODE_CHUNK: usize = 64;
 
+/// Code objects whose identity a thread remembers from its last walks, a power of two.
+pub const KNOWN_CODES: usize = 128;
+
 /// Bytes of a name that are part of a code object's fingerprint. Two functions that differ only behind them, and of which one has taken the place of the other
 /// in all its parts, are taken for one.
 pub const TEXT_CHUNK: usize = 32;
@@ -81,4 +84,5 @@ const _: () = assert!(RING_BYTES.is_power_of_two() && RING_BYTES.is_multiple_of(
 const _: () = assert!(2 + MAX_DEPTH / NATIVE_TURNS + (2 * MAX_DEPTH + 1).div_ceil(PYTHON_TURNS) + 4 <= 33);
 const _: () = assert!(MAX_DEPTH.is_power_of_two());
 const _: () = assert!(MAX_MODULES.is_power_of_two() && CHUNK_ROWS.is_power_of_two());
+const _: () = assert!(KNOWN_CODES.is_power_of_two());
 const _: () = assert!(WINDOW.is_power_of_two() && CODE_CHUNK.is_multiple_of(8));

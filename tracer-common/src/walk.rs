@@ -10,7 +10,7 @@ mod turns;
 use crate::current::{Current, Way};
 use crate::frame::{PyFrame, fingerprint, with_text};
 use crate::layout::{Entry, PyLayout};
-use crate::limits::{CODE_CHUNK, MAX_DEPTH, TEXT_CHUNK, WINDOW};
+use crate::limits::{CODE_CHUNK, KNOWN_CODES, TEXT_CHUNK, WINDOW};
 use crate::window::{Want, Window};
 
 pub use turns::{Progress, Walked, Wish, mix_frame, walk};
@@ -71,13 +71,42 @@ pub struct Scratch {
     pub code: [u64; CODE_CHUNK / 8],
     /// The beginning of a name.
     pub text: [u64; TEXT_CHUNK / 8],
-    /// For each frame of the last walk's record: the epoch in which its fingerprint was read.
-    pub epochs: [u32; MAX_DEPTH],
+    /// Code objects of the last walks, each at its place by [`Known::place`].
+    pub known: [Known; KNOWN_CODES],
+}
+
+/// A code object whose identity was read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its address.
+    code: u64,
+    /// Its identity.
+    fingerprint: u64,
+    /// The [`Wish::epoch`] in which that was read; 0: none was.
+    epoch: u32,
+    /// Padding, spelt out.
+    reserved: u32,
+}
+
+const _: () = assert!(size_of::<Known>() == 24);
+
+impl Known {
+    /// Where a code object is remembered: its address spread by the golden ratio (2^64 divided by it), the upper bits of that.
+    #[inline(always)]
+    const fn place(code: u64) -> usize {
+        ((code >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - KNOWN_CODES.trailing_zeros())) as usize
+    }
 }
 
 const _: () = assert!(
     size_of::<Scratch>()
-        == size_of::<Window>() + 16 + size_of::<Progress>() + CODE_CHUNK + TEXT_CHUNK + 4 * MAX_DEPTH
+        == size_of::<Window>()
+            + 16
+            + size_of::<Progress>()
+            + CODE_CHUNK
+            + TEXT_CHUNK
+            + KNOWN_CODES * size_of::<Known>()
 );
 
 impl Default for Scratch {
@@ -89,7 +118,7 @@ impl Default for Scratch {
             progress: Progress::default(),
             code: [0; CODE_CHUNK / 8],
             text: [0; TEXT_CHUNK / 8],
-            epochs: [0; MAX_DEPTH],
+            known: [Known::default(); KNOWN_CODES],
         }
     }
 }
@@ -264,8 +293,7 @@ fn position<M: UserMemory>(memory: &M, layout: &PyLayout, place: usize, code: u6
     instr.wrapping_sub(begin) as i32
 }
 
-/// One step: takes the frame at `place` of the window into `out`. `trusted`: the fingerprint that `out`
-/// has of the same code object is still right.
+/// One step: takes the frame at `place` of the window into `out`. What is remembered of its code object in the same epoch is still right.
 ///
 /// A code object that cannot be read still gives a frame, marked [`PyFrame::FAULTED`]: its address is known, and user space can read it later.
 #[inline(always)]
@@ -273,23 +301,26 @@ fn step<M: UserMemory>(
     memory: &M,
     layout: &PyLayout,
     place: usize,
-    trusted: bool,
+    epoch: u32,
     scratch: &mut Scratch,
     out: &mut PyFrame,
 ) {
     let code = scratch.window.word(place, layout.frame_code) & !(layout.code_tags as u64);
-    let known = trusted && out.code == code && out.flags & (PyFrame::FAULTED | PyFrame::SHIM) == 0;
+    out.code = code;
     out.instr_bytes = position(memory, layout, place, code, &scratch.window);
     out.flags = 0;
-    if !known {
-        out.code = code;
+    let known = &mut scratch.known[Known::place(code) & (KNOWN_CODES - 1)];
+    if epoch != 0 && known.epoch == epoch && known.code == code {
+        out.fingerprint = known.fingerprint;
+        return;
+    }
+    memory.code_read(code);
+    if let Ok(fingerprint) = identity(memory, layout, code, &mut scratch.code, &mut scratch.text) {
+        out.fingerprint = fingerprint;
+        *known = Known { code, fingerprint, epoch, reserved: 0 };
+    } else {
         out.fingerprint = 0;
-        memory.code_read(code);
-        if let Ok(print) = identity(memory, layout, code, &mut scratch.code, &mut scratch.text) {
-            out.fingerprint = print;
-        } else {
-            out.flags |= PyFrame::FAULTED;
-        }
+        out.flags = PyFrame::FAULTED;
     }
 }
 

@@ -8,15 +8,18 @@ use tracer_common::limits::CODE_BITS as BITS;
 
 use crate::maps::{CODE_BITS, PROCESS};
 
-/// The epoch in which fingerprints may be trusted now; 0 if they never may.
+/// The epoch in which fingerprints may be trusted now; 0 if they never may. Each window begins another (`window` is 0 where there are none): nobody has seen what was freed before it.
 #[inline(always)]
-pub fn epoch(config: &TraceConfig) -> u32 {
+pub fn epoch(config: &TraceConfig, window: u32) -> u32 {
     if config.work & work::REMEMBER_CODE == 0 {
         return 0;
     }
     PROCESS.get(0).map_or(0, |state| {
         // SAFETY: the field is one aligned word of a map value, which may change under us.
-        unsafe { (&raw const state.code_epoch).read_volatile() }
+        let epoch = unsafe { (&raw const state.code_epoch).read_volatile() };
+        // Spread, so that the next window's first epochs are none of this one's.
+        let epoch = epoch ^ window.wrapping_mul(0x9e37_79b9);
+        if epoch == 0 { 1 } else { epoch }
     })
 }
 

@@ -54,10 +54,10 @@ pub fn free(hit: &Hit<'_>, config: &TraceConfig, a: u64) {
     if hit.hook.block_from == BlockFrom::Freeblock as u8 {
         address = HitMemory.word(a.wrapping_add(FREEBLOCK)).unwrap_or(0);
     }
+    code::freed(address, config);
     if gate::logs(config) {
         return log(hit, address);
     }
-    code::freed(address, config);
     if take(address, account) {
         return;
     }

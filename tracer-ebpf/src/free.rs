@@ -22,10 +22,10 @@ pub fn free(hit: &Hit<'_>, config: &TraceConfig, address: u64) {
     if address == 0 {
         return;
     }
+    code::freed(address, config);
     if gate::logs(config) {
         return log(hit, address);
     }
-    code::freed(address, config);
     let known = take(address, account);
     let innermost = hit.domain.rank() >= Domain::Libc.rank();
     // What is unmapped may be a part of what was mapped, or older than the trace: the loader looks at what is left.

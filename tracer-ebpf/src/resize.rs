@@ -26,11 +26,11 @@ pub fn begin(hit: &Hit<'_>, config: &TraceConfig, old: u64, size_bytes: u64) {
     }
     thread.size_bytes = size_bytes;
     thread.old = old;
+    // The block may move, and leave its place to another.
+    code::freed(old, config);
     if logs {
         return;
     }
-    // The block may move, and leave its place to another.
-    code::freed(old, config);
     if old != 0 && free::take(old, |block| thread.old_block = *block) {
         thread.old_known = 1;
     }

@@ -77,7 +77,9 @@ fn begin(thread: &mut Thread, config: &TraceConfig) {
         Err(_) => thread.scratch.progress.bare(seed, WalkEnd::Fault),
         Ok(0) => thread.scratch.progress.bare(seed, WalkEnd::NoThreadState),
         Ok(innermost) => {
-            let wish = Wish { innermost, max_depth: config.max_depth, seed, epoch: code::epoch(config) };
+            let window = thread.window;
+            let wish =
+                Wish { innermost, max_depth: config.max_depth, seed, epoch: code::epoch(config, window) };
             thread.scratch.begin(wish);
         }
     }

@@ -4,6 +4,8 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+use crate::limits::MAX_DEPTH;
+
 struct Words(BTreeMap<u64, u64>);
 
 impl UserMemory for Words {

@@ -147,7 +147,7 @@ impl Scratch {
         progress.settle();
     }
 
-    /// Goes on for so many frames at most; `false` when the walk has ended. `frames` may hold the frames of the last walk: what is still right of them is kept.
+    /// Goes on for so many frames at most; `false` when the walk has ended.
     #[inline(always)]
     pub fn walk_on<M: UserMemory>(
         &mut self,
@@ -217,13 +217,11 @@ impl Scratch {
     ) {
         let depth = self.progress.depth as usize & (MAX_DEPTH - 1);
         let epoch = self.progress.epoch;
-        let trusted = epoch != 0 && self.epochs[depth] == epoch;
         let frame = &mut frames[depth];
-        step(memory, layout, place, trusted, self, frame);
+        step(memory, layout, place, epoch, self, frame);
         if kind == FrameIs::Entry {
             frame.flags |= PyFrame::ENTRY;
         }
-        self.epochs[depth] = epoch;
         self.progress.hash = mix_frame(self.progress.hash, frame);
         self.progress.depth += 1;
     }
@@ -257,7 +255,7 @@ pub const fn mix_frame(hash: u64, frame: &PyFrame) -> u64 {
     mix(mix(hash, frame.code ^ frame.fingerprint), frame.instr_bytes as u32 as u64)
 }
 
-/// A whole walk at once. `frames` may hold the frames of the last walk with the same `scratch`: what is still right of them is kept.
+/// A whole walk at once.
 pub fn walk<M: UserMemory>(
     memory: &M,
     layout: &PyLayout,

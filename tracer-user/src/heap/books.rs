@@ -132,6 +132,7 @@ fn sum_of_samples(sites: &[SiteFacts]) -> Option<Sampled> {
         births: one.births.saturating_add(other.births),
         survivors: one.survivors.saturating_add(other.survivors),
         growth_at_least: one.growth_at_least + other.growth_at_least,
+        doubted: one.doubted.max(other.doubted),
         evidence: None,
         errors: Errors {
             live_bytes: one.errors.live_bytes + other.errors.live_bytes,

@@ -188,11 +188,11 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
     // Only where every free of an object is seen, an address is known to be the same code object.
     let frees_seen = hooks.completeness.complete && plan.domains.contains(&Domain::Object);
     let samples = matches!(plan.engine, Engine::Sample { .. });
-    let more = match (samples, frees_seen) {
-        (true, _) if plan.follow => work::LOG | work::TURNS,
-        (true, _) => work::LOG,
-        (false, true) => work::REMEMBER_CODE,
-        (false, false) => 0,
+    let remember = if frees_seen { work::REMEMBER_CODE } else { 0 };
+    let log = match (samples, plan.follow) {
+        (true, true) => work::LOG | work::TURNS,
+        (true, false) => work::LOG,
+        (false, _) => 0,
     };
     let told = if hooks.table.tells_gil() { work::GIL_TOLD } else { 0 };
     let twice = if hooks.table.frees_twice(&subject.python) { work::TWICE } else { 0 };
@@ -204,7 +204,7 @@ fn configuration(plan: &Plan, subject: &Subject, hooks: &HookPlan) -> TraceConfi
         ns_ino,
         ns_tgid: subject.process.namespace_pid(),
         pool_bytes: subject.layout.pools.pool_size as u32,
-        work: plan.work | more | told | births | twice,
+        work: plan.work | log | remember | told | births | twice,
         // Without stacks there is nothing to walk.
         native: if plan.work & work::STACKS == 0 { Mode::Off } else { plan.native } as u32,
         current: if subject.is_fresh() {

@@ -1,7 +1,8 @@
 //! What the heap's own counters add to the samples: by how much the live small blocks of each size grow is known without a probe, and nearly exactly; and what is resident besides them is what
 //! larger blocks, and all that C code asks for itself, have grown by. Samples say which sites that growth belongs to.
 //!
-//! Within a size the sites keep their shares, and their sum becomes what the heap says, if both agree as far as the samples can tell, and the heap's own course is steady. Where the samples say more (a cache
+//! Within a size the sites keep their shares, and their sum becomes what the heap says, if both agree as far as the samples can tell, and the heap's own course is steady. Objects that may have given their places to others
+//! that look the same have no share, if others are there. Where the samples say more (a cache
 //! that turns over more slowly than the recording lasts, whose dropped blocks nobody saw born), they stand as they are. Where the heap says more, up to five times (what is resident, up to three), it is believed: it is counted, and a sum of which the few
 //! windows that weigh much have by chance shown nothing is too low, without a sign of it. The error then covers both.
 
@@ -68,19 +69,30 @@ struct Rate {
 #[derive(Default)]
 struct Size {
     by_window: ByWindow,
-    by_site: HashMap<u64, f64>,
+    by_site: HashMap<u64, Part>,
+}
+
+/// What the samples of a size say of one site, in bytes per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Part {
+    /// Its growth,
+    growth: f64,
+    /// and what of that cannot have become another site's.
+    sure: f64,
 }
 
 /// What is made of one size.
 struct Shares {
-    /// What the sites' growth is to be multiplied by.
-    factor: f64,
+    /// What the sites' growth is to be multiplied by; `None` where the heap does not say.
+    factor: Option<f64>,
     /// The heap's own growth.
     heap: Rate,
     /// Windows that the samples are worth.
     windows: f64,
+    /// What the samples say of all sites together, and the part of that which the sites' shares are shares of.
+    all: f64,
     sum: f64,
-    by_site: HashMap<u64, f64>,
+    by_site: HashMap<u64, Part>,
 }
 
 impl Sampler {
@@ -98,13 +110,17 @@ impl Sampler {
             return;
         }
         let scale = times.until_bar.scale(bar_s) / bar_s;
+        let doubted = |site: &SiteFacts| site.sampled.map(|sampled| (site.id, sampled.doubted));
+        let doubted: HashMap<u64, f64> = facts.iter().filter_map(doubted).collect();
         let mut sizes: BTreeMap<u64, Size> = BTreeMap::new();
         for (_, one) in self.pool.iter().filter(|(_, one)| one.born_s <= bar_s) {
             for (class, bytes) in pieces(one) {
                 let size = sizes.entry(class).or_default();
                 let bytes = one.weight * bytes * scale;
                 size.by_window.add(one, bytes);
-                *size.by_site.entry(one.site).or_default() += bytes;
+                let part = size.by_site.entry(one.site).or_default();
+                part.growth += bytes;
+                part.sure += bytes * (1.0 - doubted.get(&one.site).copied().unwrap_or(0.0).clamp(0.0, 1.0));
             }
         }
         let error = |site: &SiteFacts| Some((site.id, site.sampled?.errors.growth_bytes_per_second));
@@ -140,16 +156,23 @@ impl Size {
         let agree = believed && apart <= (AGREE * error).max(widest);
         let most_raised = if class == BEYOND { MOST_RAISED_RESIDENT } else { MOST_RAISED };
         let raised = !agree && (sum..=most_raised * sum).contains(&heap.value);
+        let is_told = steady && (agree || raised) && sum > 0.0;
+        let sure: f64 = self.by_site.values().map(|part| part.sure).sum();
+        // Where all of it is doubted, it is still somebody's.
+        let has_sure = is_told && sure > 0.0;
+        let of = |part: &Part| Part { sure: if has_sure { part.sure } else { part.growth }, ..*part };
+        let shared = if has_sure { sure } else { sum };
         Shares {
-            factor: if steady && (agree || raised) && sum > 0.0 { heap.value / sum } else { 1.0 },
+            factor: is_told.then_some(heap.value / shared),
             heap: match (steady, agree, raised) {
                 (true, true, _) => heap,
                 (true, _, true) => Rate { value: heap.value, error: apart },
                 _ => Rate { value: sum, error },
             },
             windows: if squares > 0.0 { sum * sum / squares } else { 0.0 },
-            sum,
-            by_site: self.by_site,
+            all: sum,
+            sum: shared,
+            by_site: self.by_site.iter().map(|(site, part)| (*site, of(part))).collect(),
         }
     }
 }
@@ -157,18 +180,21 @@ impl Size {
 /// The growth of a site from those of its sizes.
 fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
     let Some(sampled) = &mut site.sampled else { return };
-    let (mut before, mut after, mut error) = (0.0, 0.0, 0.0);
+    let (mut before, mut after, mut error, mut moved) = (0.0, 0.0, 0.0, 0.0);
     let mut all_calibrated = true;
     for size in shares {
-        let Some(&growth) = size.by_site.get(&site.id) else { continue };
-        let share = if size.sum > 0.0 { (growth / size.sum).clamp(0.0, 1.0) } else { 0.0 };
-        before += growth;
-        after += growth * size.factor;
+        let Some(part) = size.by_site.get(&site.id) else { continue };
+        let share = if size.sum > 0.0 { (part.sure / size.sum).clamp(0.0, 1.0) } else { 0.0 };
+        before += part.growth;
+        let told = part.sure * size.factor.unwrap_or(1.0);
+        after += told;
+        // What doubt has given to another site, or this one from another, may have been right as it was.
+        moved += if size.all > 0.0 { (told - part.growth / size.all * size.heap.value).abs() } else { 0.0 };
         // The site's share is known as far as the windows go, the whole as the heap has it. Of what no window has shown, there may be three in as many as there were.
         let scatter = SIGMAS * ((1.0 - share) * share / size.windows.max(1.0)).sqrt();
         let of_share = scatter.max(UNSEEN / (size.windows + UNSEEN)) * size.heap.value;
         error += of_share.hypot(size.heap.error * share);
-        all_calibrated &= (size.factor - 1.0).abs() > f64::EPSILON;
+        all_calibrated &= size.factor.is_some();
     }
     if before <= 0.0 || site.growth_bytes_per_second <= 0.0 {
         return;
@@ -180,7 +206,7 @@ fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
         (sampled.errors.growth_bytes_per_second * factor.max(1.0)).max(figure - site.growth_bytes_per_second);
     site.growth_bytes_per_second = figure;
     sampled.growth_at_least = (sampled.growth_at_least * factor).min(figure);
-    sampled.errors.growth_bytes_per_second = if all_calibrated { error.min(limit) } else { limit };
+    sampled.errors.growth_bytes_per_second = if all_calibrated { error.min(limit).max(moved) } else { limit };
 }
 
 /// The blocks of a candidate by class, with the bytes that the allocator gives: its own, and its part.
@@ -230,7 +256,15 @@ mod tests {
 
     fn shares(heap: Rate, factor: f64, by_site: &[(u64, f64)]) -> Shares {
         let sum = by_site.iter().map(|(_, growth)| growth).sum();
-        Shares { factor, heap, windows: 25.0, sum, by_site: by_site.iter().copied().collect() }
+        let part = |(site, growth): &(u64, f64)| (*site, Part { growth: *growth, sure: *growth });
+        Shares {
+            factor: Some(factor),
+            heap,
+            windows: 25.0,
+            all: sum,
+            sum,
+            by_site: by_site.iter().map(part).collect(),
+        }
     }
 
     fn site(id: u64, growth: f64) -> SiteFacts {
@@ -243,7 +277,7 @@ mod tests {
     /// Twelve windows have shown alike.
     fn size(value: f64) -> Size {
         let mut size = Size::default();
-        size.by_site.insert(1, value);
+        size.by_site.insert(1, Part { growth: value, sure: value });
         for window in 1..=12 {
             let one = Candidate {
                 site: 1,
@@ -276,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_heap_is_believed_where_it_says_more_but_not_any_more() {
-        let factor = |heap: f64| size(2000.0).judge(1, &course(heap), 0.0).factor;
+        let factor = |heap: f64| size(2000.0).judge(1, &course(heap), 0.0).factor.unwrap_or(1.0);
         assert!((factor(2500.0) - 1.25).abs() < 1e-9, "they agree");
         assert!((factor(8000.0) - 4.0).abs() < 1e-9, "chance has shown too little");
         assert!((factor(12_000.0) - 1.0).abs() < 1e-9, "that is another site's growth");
@@ -295,10 +329,37 @@ mod tests {
             };
             (0..12).map(at).collect()
         };
-        let factor = |resident: f64| size(2000.0).judge(BEYOND, &course(resident), 0.0).factor;
+        let factor = |resident: f64| size(2000.0).judge(BEYOND, &course(resident), 0.0).factor.unwrap_or(1.0);
         assert!((factor(5000.0) - 2.5).abs() < 1e-9, "chance has shown too little");
         assert!((factor(8000.0) - 1.0).abs() < 1e-9, "pages that nobody asked a heap for");
         assert!((factor(200.0) - 1.0).abs() < 1e-9, "out of free memory");
+    }
+
+    /// A future that died long ago looks like the one that was leaked in its place: what the size grows by is the other site's.
+    #[test]
+    fn what_may_have_become_anothers_has_no_share_beside_the_other() {
+        let mut both = size(2000.0);
+        both.by_site =
+            [(1, Part { growth: 1500.0, sure: 0.0 }), (2, Part { growth: 500.0, sure: 500.0 })].into();
+        let shares = [both.judge(1, &course(2200.0), 0.0)];
+        let (mut doubted, mut leak) = (site(1, 1500.0), site(2, 500.0));
+        for site in [&mut doubted, &mut leak] {
+            site_growth(site, &shares);
+        }
+        assert!(doubted.growth_bytes_per_second < 1e-9, "{doubted:?}");
+        assert!((leak.growth_bytes_per_second - 2200.0).abs() < 1e-6, "{leak:?}");
+        let error = |site: &SiteFacts| site.sampled.unwrap().errors.growth_bytes_per_second;
+        // Without doubt they had 1650 and 550.
+        assert!(error(&doubted) >= 1650.0 - 1e-6 && error(&leak) >= 1650.0 - 1e-6, "{doubted:?} {leak:?}");
+    }
+
+    #[test]
+    fn what_may_have_become_anothers_stays_where_there_is_no_other() {
+        let mut alone = size(2000.0);
+        alone.by_site = [(1, Part { growth: 2000.0, sure: 0.0 })].into();
+        let mut only = site(1, 2000.0);
+        site_growth(&mut only, &[alone.judge(1, &course(2200.0), 0.0)]);
+        assert!((only.growth_bytes_per_second - 2200.0).abs() < 1e-6, "{only:?}");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Sampled {
     pub survivors: u64,
     /// Growth that is exceeded in 99 of 100 cases, bytes per second: what sites are ranked by.
     pub growth_at_least: f64,
+    /// The part of the growth, 0 to 1, whose objects look like others and may have given their places to them; of sites together, the largest.
+    pub doubted: f64,
     /// How far off the figures may be.
     pub errors: Errors,
     /// What the verdict is made of; `None` of many sites together, which look like none of them.
@@ -156,7 +158,8 @@ impl Sampler {
         let living: Vec<&Candidate> = self.pool.of(id).collect();
         let mut figures = Figures::of(&Births::of(ledger, &self.all_blocks), living.iter().copied(), times);
         let own = old_by_class(living.iter().copied(), times);
-        let of_others = figures.growth.value * others.share(&living, times) * ledger.mistakable.alike();
+        let doubted = others.share(&living, times) * ledger.mistakable.alike();
+        let of_others = figures.growth.value * doubted;
         let mistaken = self.mistaken(ledger, &others.stays, &own, times).max(of_others);
         figures.growth.at_least = (figures.growth.at_least - mistaken).max(0.0);
         figures.growth.error = figures.growth.error.max(figures.unseen(ledger.births, times)) + mistaken;
@@ -189,6 +192,7 @@ impl Sampler {
                 births: ledger.births,
                 survivors: figures.survivors,
                 growth_at_least: figures.growth.at_least,
+                doubted,
                 errors: figures.errors(),
                 evidence,
             }),
