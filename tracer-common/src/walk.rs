@@ -123,6 +123,15 @@ impl Default for Scratch {
     }
 }
 
+/// The [`Wish::epoch`] of a window, 0 where there are none, at an epoch of what was seen freed (never 0). Each window has its own: nobody has seen what was freed before it.
+#[inline(always)]
+#[must_use]
+pub const fn epoch_of(window: u32, freed: u32) -> u32 {
+    // Spread (2^32 divided by the golden ratio), so that the next window's first epochs are none of this one's.
+    let epoch = freed ^ window.wrapping_mul(0x9e37_79b9);
+    if epoch == 0 { 1 } else { epoch }
+}
+
 /// How a walk ended. The discriminants cross the fence.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,11 @@ use core::arch::asm;
 
 use tracer_common::config::{TraceConfig, work};
 use tracer_common::limits::CODE_BITS as BITS;
+use tracer_common::walk::epoch_of;
 
 use crate::maps::{CODE_BITS, PROCESS};
 
-/// The epoch in which fingerprints may be trusted now; 0 if they never may. Each window begins another (`window` is 0 where there are none): nobody has seen what was freed before it.
+/// The epoch in which fingerprints may be trusted now; 0 if they never may. `window` as for [`epoch_of`].
 #[inline(always)]
 pub fn epoch(config: &TraceConfig, window: u32) -> u32 {
     if config.work & work::REMEMBER_CODE == 0 {
@@ -16,10 +17,7 @@ pub fn epoch(config: &TraceConfig, window: u32) -> u32 {
     }
     PROCESS.get(0).map_or(0, |state| {
         // SAFETY: the field is one aligned word of a map value, which may change under us.
-        let epoch = unsafe { (&raw const state.code_epoch).read_volatile() };
-        // Spread, so that the next window's first epochs are none of this one's.
-        let epoch = epoch ^ window.wrapping_mul(0x9e37_79b9);
-        if epoch == 0 { 1 } else { epoch }
+        epoch_of(window, unsafe { (&raw const state.code_epoch).read_volatile() })
     })
 }
 

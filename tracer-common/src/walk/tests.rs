@@ -367,6 +367,18 @@ fn what_died_since_is_read_again() {
 }
 
 #[test]
+fn an_epoch_is_of_one_window_and_of_one_state_of_what_was_freed() {
+    assert_eq!((epoch_of(0, 1), epoch_of(0, 7)), (1, 7), "without windows only frees count");
+    let mut seen = std::collections::HashSet::new();
+    for window in 0..100 {
+        for freed in 1..200 {
+            assert!(seen.insert(epoch_of(window, freed)), "window {window}, epoch {freed}");
+        }
+    }
+    assert!(!seen.contains(&0), "0 trusts nothing");
+}
+
+#[test]
 fn a_window_that_reaches_too_far_costs_a_turn_and_no_frame() {
     let mut words = side_by_side(6);
     let (mut scratch, mut frames) = (Scratch::default(), [PyFrame::default(); MAX_DEPTH]);
