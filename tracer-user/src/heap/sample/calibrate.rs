@@ -19,6 +19,8 @@ use crate::heap::line::Line;
 const SIGMAS: f64 = 1.96;
 /// A course of the heap is steady if its slope is known to this share.
 const STEADY: f64 = 0.2;
+/// A course that is less steady says more than the samples if its slope is known to this share, and its error is no larger than this part of theirs.
+const NEARER: f64 = 0.5;
 /// Samples and the heap agree if they are no further apart than so many errors of the samples.
 const AGREE: f64 = 1.5;
 /// The heap is believed if it grows by up to so many times what the samples say.
@@ -82,6 +84,7 @@ struct Part {
 }
 
 /// What is made of one size.
+#[derive(Debug)]
 struct Shares {
     /// What the sites' growth is to be multiplied by; `None` where the heap does not say.
     factor: Option<f64>,
@@ -156,7 +159,8 @@ impl Size {
         let agree = believed && apart <= (AGREE * error).max(widest);
         let most_raised = if class == BEYOND { MOST_RAISED_RESIDENT } else { MOST_RAISED };
         let raised = !agree && (sum..=most_raised * sum).contains(&heap.value);
-        let is_told = steady && (agree || raised) && sum > 0.0;
+        let nearer = heap.error <= NEARER * heap.value && heap.error <= NEARER * error;
+        let is_told = sum > 0.0 && ((steady && raised) || ((steady || nearer) && agree && heap.value > 0.0));
         let sure: f64 = self.by_site.values().map(|part| part.sure).sum();
         // Where all of it is doubted, it is still somebody's.
         let has_sure = is_told && sure > 0.0;
@@ -164,10 +168,10 @@ impl Size {
         let shared = if has_sure { sure } else { sum };
         Shares {
             factor: is_told.then_some(heap.value / shared),
-            heap: match (steady, agree, raised) {
-                (true, true, _) => heap,
-                (true, _, true) => Rate { value: heap.value, error: apart },
-                _ => Rate { value: sum, error },
+            heap: match (is_told, agree) {
+                (true, true) => heap,
+                (true, false) => Rate { value: heap.value, error: apart },
+                (false, _) => Rate { value: sum, error },
             },
             windows: if squares > 0.0 { sum * sum / squares } else { 0.0 },
             all: sum,
@@ -230,157 +234,4 @@ fn slope(points: &[(f64, f64)]) -> Rate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_steady_course_has_a_slope() {
-        let line: Vec<(f64, f64)> =
-            (0..20).map(|at| (f64::from(at), 1000.0 + 50.0 * f64::from(at))).collect();
-        let rate = slope(&line);
-        assert!((rate.value - 50.0).abs() < 1e-9 && rate.error < 1e-6, "{rate:?}");
-        assert_eq!(slope(&line[..7]), Rate::default());
-        let teeth: Vec<(f64, f64)> = (0..20).map(|at| (f64::from(at), f64::from(at % 5) * 1000.0)).collect();
-        let rate = slope(&teeth);
-        assert!(rate.error > STEADY * rate.value.abs(), "{rate:?}");
-    }
-
-    #[test]
-    fn what_is_resident_besides_small_blocks_is_of_the_others() {
-        let mut bytes = [0; CLASSES as usize];
-        bytes[1] = 320;
-        let at = HeapAt { seconds: 1.0, bytes, resident_bytes: Some(1000) };
-        assert_eq!((at.of(2), at.of(3), at.of(BEYOND)), (Some(320.0), Some(0.0), Some(680.0)));
-        assert_eq!(HeapAt { resident_bytes: None, ..at }.of(BEYOND), None);
-    }
-
-    fn shares(heap: Rate, factor: f64, by_site: &[(u64, f64)]) -> Shares {
-        let sum = by_site.iter().map(|(_, growth)| growth).sum();
-        let part = |(site, growth): &(u64, f64)| (*site, Part { growth: *growth, sure: *growth });
-        Shares {
-            factor: Some(factor),
-            heap,
-            windows: 25.0,
-            all: sum,
-            sum,
-            by_site: by_site.iter().map(part).collect(),
-        }
-    }
-
-    fn site(id: u64, growth: f64) -> SiteFacts {
-        let mut sampled =
-            crate::heap::sample::Sampled { growth_at_least: growth / 2.0, ..Default::default() };
-        sampled.errors.growth_bytes_per_second = growth;
-        SiteFacts { id, growth_bytes_per_second: growth, sampled: Some(sampled), ..SiteFacts::default() }
-    }
-
-    /// Twelve windows have shown alike.
-    fn size(value: f64) -> Size {
-        let mut size = Size::default();
-        size.by_site.insert(1, Part { growth: value, sure: value });
-        for window in 1..=12 {
-            let one = Candidate {
-                site: 1,
-                address: window,
-                size_bytes: 16,
-                domain: None,
-                born_s: 0.0,
-                window,
-                drawn_s: 0.1,
-                weight: 1.0,
-                identity: None,
-                owned_bytes: 0,
-                seen_s: 0.0,
-                due_s: 0.0,
-            };
-            size.by_window.add(&one, value / 12.0);
-        }
-        size
-    }
-
-    fn course(slope: f64) -> Vec<HeapAt> {
-        let mut bytes = [0; CLASSES as usize];
-        (0..12_u32)
-            .map(|at| {
-                bytes[0] = (1e6 + slope * f64::from(at)) as u64;
-                HeapAt { seconds: f64::from(at), bytes, resident_bytes: None }
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_heap_is_believed_where_it_says_more_but_not_any_more() {
-        let factor = |heap: f64| size(2000.0).judge(1, &course(heap), 0.0).factor.unwrap_or(1.0);
-        assert!((factor(2500.0) - 1.25).abs() < 1e-9, "they agree");
-        assert!((factor(8000.0) - 4.0).abs() < 1e-9, "chance has shown too little");
-        assert!((factor(12_000.0) - 1.0).abs() < 1e-9, "that is another site's growth");
-        assert!((factor(200.0) - 1.0).abs() < 1e-9, "a cache that turns over slowly");
-        let raised = size(2000.0).judge(1, &course(8000.0), 0.0).heap;
-        assert!((raised.value - 8000.0).abs() < 1e-6 && (raised.error - 6000.0).abs() < 1e-6, "{raised:?}");
-    }
-
-    #[test]
-    fn what_is_resident_is_believed_less() {
-        let course = |slope: f64| -> Vec<HeapAt> {
-            let at = |at: u32| HeapAt {
-                seconds: f64::from(at),
-                bytes: [0; CLASSES as usize],
-                resident_bytes: Some((1e6 + slope * f64::from(at)) as u64),
-            };
-            (0..12).map(at).collect()
-        };
-        let factor = |resident: f64| size(2000.0).judge(BEYOND, &course(resident), 0.0).factor.unwrap_or(1.0);
-        assert!((factor(5000.0) - 2.5).abs() < 1e-9, "chance has shown too little");
-        assert!((factor(8000.0) - 1.0).abs() < 1e-9, "pages that nobody asked a heap for");
-        assert!((factor(200.0) - 1.0).abs() < 1e-9, "out of free memory");
-    }
-
-    /// A future that died long ago looks like the one that was leaked in its place: what the size grows by is the other site's.
-    #[test]
-    fn what_may_have_become_anothers_has_no_share_beside_the_other() {
-        let mut both = size(2000.0);
-        both.by_site =
-            [(1, Part { growth: 1500.0, sure: 0.0 }), (2, Part { growth: 500.0, sure: 500.0 })].into();
-        let shares = [both.judge(1, &course(2200.0), 0.0)];
-        let (mut doubted, mut leak) = (site(1, 1500.0), site(2, 500.0));
-        for site in [&mut doubted, &mut leak] {
-            site_growth(site, &shares);
-        }
-        assert!(doubted.growth_bytes_per_second < 1e-9, "{doubted:?}");
-        assert!((leak.growth_bytes_per_second - 2200.0).abs() < 1e-6, "{leak:?}");
-        let error = |site: &SiteFacts| site.sampled.unwrap().errors.growth_bytes_per_second;
-        // Without doubt they had 1650 and 550.
-        assert!(error(&doubted) >= 1650.0 - 1e-6 && error(&leak) >= 1650.0 - 1e-6, "{doubted:?} {leak:?}");
-    }
-
-    #[test]
-    fn what_may_have_become_anothers_stays_where_there_is_no_other() {
-        let mut alone = size(2000.0);
-        alone.by_site = [(1, Part { growth: 2000.0, sure: 0.0 })].into();
-        let mut only = site(1, 2000.0);
-        site_growth(&mut only, &[alone.judge(1, &course(2200.0), 0.0)]);
-        assert!((only.growth_bytes_per_second - 2200.0).abs() < 1e-6, "{only:?}");
-    }
-
-    #[test]
-    fn the_only_site_of_a_size_grows_as_the_heap_does() {
-        let mut leak = site(1, 60.0);
-        site_growth(&mut leak, &[shares(Rate { value: 100.0, error: 3.0 }, 100.0 / 60.0, &[(1, 60.0)])]);
-        let errors = leak.sampled.unwrap().errors;
-        assert!((leak.growth_bytes_per_second - 100.0).abs() < 1e-9, "{leak:?}");
-        // 25 windows have shown no other site.
-        assert!((errors.growth_bytes_per_second - (300.0_f64 / 28.0).hypot(3.0)).abs() < 1e-9, "{errors:?}");
-    }
-
-    #[test]
-    fn sites_of_one_size_keep_their_shares() {
-        let size = [shares(Rate { value: 200.0, error: 0.0 }, 2.0, &[(1, 75.0), (2, 25.0)])];
-        let (mut one, mut two, mut other) = (site(1, 75.0), site(2, 25.0), site(3, 7.0));
-        for site in [&mut one, &mut two, &mut other] {
-            site_growth(site, &size);
-        }
-        let growth = [&one, &two, &other].map(|site| site.growth_bytes_per_second.round());
-        assert_eq!(growth, [150.0, 50.0, 7.0]);
-        assert!(one.sampled.unwrap().errors.growth_bytes_per_second > 20.0);
-    }
-}
+mod tests;
