@@ -38,8 +38,9 @@ pub(in crate::session) struct Look {
 pub(in crate::session) struct Trigger {
     heap: Option<Heap>,
     next: Duration,
-    /// The last look took so long.
+    /// A look takes so long: the shorter of the last two. One that waited for its processor says nothing of the next, and would put it off for hundreds of times as long.
     took: Duration,
+    last_took: Duration,
     small: Growth,
     resident: Growth,
     growing: Growing,
@@ -62,7 +63,9 @@ impl Trigger {
             self.heap(subject);
             let begin = Instant::now();
             self.look(subject, now.as_secs_f64());
-            self.took = begin.elapsed();
+            let took = begin.elapsed();
+            self.took = took.min(self.last_took);
+            self.last_took = took;
             self.next = now + LEAST.max(self.took * PART);
         }
         self.growing
@@ -80,7 +83,7 @@ impl Trigger {
         self.growing = Growing { small, resident };
     }
 
-    /// How long the last look took.
+    /// How long a look takes.
     pub(in crate::session) const fn took(&self) -> Duration {
         self.took
     }
