@@ -26,8 +26,15 @@ impl PyFrame {
     pub const SHIM: u32 = 4;
 }
 
-/// The multiplier of [`mix`]: 2^64 divided by the golden ratio, odd.
+/// The multiplier of [`mix`] and [`place`]: 2^64 divided by the golden ratio, odd.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// One of so many places, a power of two from 2 on, for what lies at an address: the upper bits of the address spread, without the four that allocators leave 0.
+#[inline(always)]
+#[must_use]
+pub const fn place(address: u64, places: usize) -> usize {
+    ((address >> 4).wrapping_mul(GOLDEN) >> (64 - places.trailing_zeros())) as usize
+}
 
 /// Adds a word to a running 64-bit hash: rotate, exclusive-or, multiply. Cheap enough to run per frame in the kernel; [`finish`]
 /// spreads the high bits down before it is used as a key.

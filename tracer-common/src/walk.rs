@@ -8,7 +8,7 @@
 mod turns;
 
 use crate::current::{Current, Way};
-use crate::frame::{PyFrame, fingerprint, with_text};
+use crate::frame::{PyFrame, fingerprint, place as place_of, with_text};
 use crate::layout::{Entry, PyLayout};
 use crate::limits::{CODE_CHUNK, KNOWN_CODES, TEXT_CHUNK, WINDOW};
 use crate::window::{Want, Window};
@@ -71,7 +71,7 @@ pub struct Scratch {
     pub code: [u64; CODE_CHUNK / 8],
     /// The beginning of a name.
     pub text: [u64; TEXT_CHUNK / 8],
-    /// Code objects of the last walks, each at its place by [`Known::place`].
+    /// Code objects of the last walks, each at its [`crate::frame::place`].
     pub known: [Known; KNOWN_CODES],
 }
 
@@ -90,14 +90,6 @@ pub struct Known {
 }
 
 const _: () = assert!(size_of::<Known>() == 24);
-
-impl Known {
-    /// Where a code object is remembered: its address spread by the golden ratio (2^64 divided by it), the upper bits of that.
-    #[inline(always)]
-    const fn place(code: u64) -> usize {
-        ((code >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - KNOWN_CODES.trailing_zeros())) as usize
-    }
-}
 
 const _: () = assert!(
     size_of::<Scratch>()
@@ -318,7 +310,7 @@ fn step<M: UserMemory>(
     out.code = code;
     out.instr_bytes = position(memory, layout, place, code, &scratch.window);
     out.flags = 0;
-    let known = &mut scratch.known[Known::place(code) & (KNOWN_CODES - 1)];
+    let known = &mut scratch.known[place_of(code, KNOWN_CODES) & (KNOWN_CODES - 1)];
     if epoch != 0 && known.epoch == epoch && known.code == code {
         out.fingerprint = known.fingerprint;
         return;

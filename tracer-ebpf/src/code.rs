@@ -4,6 +4,7 @@
 use core::arch::asm;
 
 use tracer_common::config::{TraceConfig, work};
+use tracer_common::frame::place;
 use tracer_common::limits::CODE_BITS as BITS;
 use tracer_common::walk::epoch_of;
 
@@ -55,5 +56,5 @@ pub fn freed(address: u64, config: &TraceConfig) {
 /// The place of an address in the set.
 #[inline(always)]
 const fn bit(address: u64) -> u32 {
-    ((address >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS.trailing_zeros())) as u32
+    place(address, BITS as usize) as u32
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::candidate::Candidate;
 use super::facts::ByWindow;
-use super::{Errors, Sampler, living, sound_s};
+use super::{Errors, Sampled, Sampler, living, sound_s};
 use crate::heap::books::{SiteFacts, Sums};
 use crate::heap::given::given_bytes;
 use crate::heap::line::Line;
@@ -113,8 +113,8 @@ impl Sampler {
             return;
         }
         let scale = times.until_bar.scale(bar_s) / bar_s;
-        let doubted = |site: &SiteFacts| site.sampled.map(|sampled| (site.id, sampled.doubted));
-        let doubted: HashMap<u64, f64> = facts.iter().filter_map(doubted).collect();
+        let sampled: HashMap<u64, Sampled> =
+            facts.iter().filter_map(|site| Some((site.id, site.sampled?))).collect();
         let mut sizes: BTreeMap<u64, Size> = BTreeMap::new();
         for (_, one) in self.pool.iter().filter(|(_, one)| one.born_s <= bar_s) {
             for (class, bytes) in pieces(one) {
@@ -123,13 +123,13 @@ impl Sampler {
                 size.by_window.add(one, bytes);
                 let part = size.by_site.entry(one.site).or_default();
                 part.growth += bytes;
-                part.sure += bytes * (1.0 - doubted.get(&one.site).copied().unwrap_or(0.0).clamp(0.0, 1.0));
+                let doubted = sampled.get(&one.site).map_or(0.0, |sampled| sampled.doubted);
+                part.sure += bytes * (1.0 - doubted.clamp(0.0, 1.0));
             }
         }
-        let error = |site: &SiteFacts| Some((site.id, site.sampled?.errors.growth_bytes_per_second));
-        let by_site: HashMap<u64, f64> = facts.iter().filter_map(error).collect();
         let judge = |(class, size): (u64, Size)| {
-            let widest = size.by_site.keys().filter_map(|id| by_site.get(id)).copied().fold(0.0, f64::max);
+            let of_sites = size.by_site.keys().filter_map(|id| sampled.get(id));
+            let widest = of_sites.map(|sampled| sampled.errors.growth_bytes_per_second).fold(0.0, f64::max);
             size.judge(class, heap, widest)
         };
         let shares: Vec<Shares> = sizes.into_iter().map(judge).collect();
@@ -159,8 +159,8 @@ impl Size {
         let agree = believed && apart <= (AGREE * error).max(widest);
         let most_raised = if class == BEYOND { MOST_RAISED_RESIDENT } else { MOST_RAISED };
         let raised = !agree && (sum..=most_raised * sum).contains(&heap.value);
-        let nearer = heap.error <= NEARER * heap.value && heap.error <= NEARER * error;
-        let is_told = sum > 0.0 && ((steady && raised) || ((steady || nearer) && agree && heap.value > 0.0));
+        let nearer = heap.value > 0.0 && heap.error <= NEARER * heap.value.min(error);
+        let is_told = sum > 0.0 && ((steady && raised) || ((steady || nearer) && agree));
         let sure: f64 = self.by_site.values().map(|part| part.sure).sum();
         // Where all of it is doubted, it is still somebody's.
         let has_sure = is_told && sure > 0.0;

@@ -41,11 +41,11 @@ fn site(id: u64, growth: f64) -> SiteFacts {
     SiteFacts { id, growth_bytes_per_second: growth, sampled: Some(sampled), ..SiteFacts::default() }
 }
 
-/// Twelve windows have shown alike.
-fn size(value: f64) -> Size {
+/// So many windows have shown alike.
+fn size_of(windows: u64, value: f64) -> Size {
     let mut size = Size::default();
     size.by_site.insert(1, Part { growth: value, sure: value });
-    for window in 1..=12 {
+    for window in 1..=windows {
         let one = Candidate {
             site: 1,
             address: window,
@@ -60,9 +60,14 @@ fn size(value: f64) -> Size {
             seen_s: 0.0,
             due_s: 0.0,
         };
-        size.by_window.add(&one, value / 12.0);
+        size.by_window.add(&one, value / windows as f64);
     }
     size
+}
+
+/// Twelve windows have shown alike.
+fn size(value: f64) -> Size {
+    size_of(12, value)
 }
 
 fn course(slope: f64) -> Vec<HeapAt> {
@@ -86,7 +91,7 @@ fn the_heap_is_believed_where_it_says_more_but_not_any_more() {
     assert!((raised.value - 8000.0).abs() < 1e-6 && (raised.error - 6000.0).abs() < 1e-6, "{raised:?}");
 }
 
-/// Seen: of one window that weighed much, a site was told to grow eight times as fast as its size did, whose course went up and down by a little too much to be steady.
+/// Of one window that weighs much, a site seems to grow eight times as fast as its size does, whose course goes up and down by a little too much to be steady.
 #[test]
 fn a_course_that_breathes_is_nearer_the_truth_than_one_window() {
     let course = |swing: f64| -> Vec<HeapAt> {
@@ -97,26 +102,7 @@ fn a_course_that_breathes_is_nearer_the_truth_than_one_window() {
         };
         (0..16).map(at).collect()
     };
-    let one_window = || {
-        let mut size = Size::default();
-        size.by_site.insert(1, Part { growth: 16_000.0, sure: 16_000.0 });
-        let one = Candidate {
-            site: 1,
-            address: 1,
-            size_bytes: 16,
-            domain: None,
-            born_s: 0.0,
-            window: 1,
-            drawn_s: 0.1,
-            weight: 1.0,
-            identity: None,
-            owned_bytes: 0,
-            seen_s: 0.0,
-            due_s: 0.0,
-        };
-        size.by_window.add(&one, 16_000.0);
-        size
-    };
+    let one_window = || size_of(1, 16_000.0);
     let steadiness = |swing: f64| {
         let points: Vec<_> = course(swing).iter().map(|at| (at.seconds, at.bytes[0] as f64)).collect();
         let slope = slope(&points);
