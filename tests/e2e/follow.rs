@@ -98,6 +98,7 @@ fn what_workers_held_when_they_exited_is_told_and_is_no_leak_of_the_living() {
     let mut recording = Unshed::record(target.pid(), &["--follow"]);
     start(&mut target, &mut recording, "fork 2");
     let truth = target.tell("work 1000");
+    recording.names_are_read();
     target.ask("end");
     let report = recording.stop().report();
     assert_split(&report, &truth, true);
@@ -137,6 +138,7 @@ fn pool(how: &str) {
         let mut recording = Unshed::record(target.pid(), &["--follow"]);
         start(&mut target, &mut recording, "start 2");
         let truth = target.tell("work 500");
+        recording.names_are_read();
         target.ask("stop");
         let report = recording.stop().report();
         assert_split(&report, &truth, true);
@@ -199,6 +201,7 @@ fn a_worker_that_is_killed_has_told_what_it_held() {
     let mut recording = Unshed::record(target.pid(), &["--follow"]);
     let workers = start(&mut target, &mut recording, "fork 2");
     let truth = target.tell("work 700");
+    recording.names_are_read();
     signal(workers[0], libc::SIGKILL);
     wait_until("the worker has ended", Duration::from_secs(30), || !is_alive(workers[0]));
     let report = recording.stop().report();
@@ -295,6 +298,7 @@ fn a_worker_that_becomes_something_else_has_closed_its_books() {
     let mut recording = Unshed::record(target.pid(), &["--follow"]);
     start(&mut target, &mut recording, "fork 2");
     let truth = target.tell("work 300");
+    recording.names_are_read();
     let became = pid(&target.ask("become")["became"]);
     let report = recording.stop().report();
     let found = shares(&report, &truth);

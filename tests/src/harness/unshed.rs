@@ -185,6 +185,23 @@ impl Recording {
         pid.unwrap_or_else(|| panic!("{line:?} names no process"))
     }
 
+    /// Waits until the tool has named all stacks that it was sent: its threads for names sleep. A process may end then, whatever a busy machine does meanwhile.
+    ///
+    /// # Panics
+    /// When they do not come to rest.
+    pub fn names_are_read(&self) {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let reads = |task: &std::fs::DirEntry| {
+            // proc_pid_stat(5): the name in brackets, and the state.
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.contains("(names)") && !stat.contains("(names) S")
+        };
+        wait_until("the names are read", LONG, || {
+            let tasks = std::fs::read_dir(&tasks).expect("the tool runs");
+            !tasks.flatten().any(|task| reads(&task))
+        });
+    }
+
     /// The tool's own process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
