@@ -31,6 +31,10 @@ const MOST_RAISED_RESIDENT: f64 = 3.0;
 const UNSEEN: f64 = 3.0;
 /// Looks at the heap that a slope needs.
 const LEAST_LOOKS: usize = 8;
+/// A size goes on growing if in neither half of the time it grows by less than this part of what it does in the other,
+const GOES_ON: f64 = 0.5;
+/// and a site does, if at least this part of its growth is in such sizes, and of each of them so much is its own.
+const OWN: f64 = 0.5;
 /// pymalloc's sizes, 16 bytes apart.
 const CLASSES: u64 = 32;
 /// The class of all that is in no pool.
@@ -90,6 +94,8 @@ struct Shares {
     factor: Option<f64>,
     /// The heap's own growth.
     heap: Rate,
+    /// Samples and heap agree, and it grows early and late.
+    goes_on: bool,
     /// Windows that the samples are worth.
     windows: f64,
     /// What the samples say of all sites together, and the part of that which the sites' shares are shares of.
@@ -152,7 +158,8 @@ impl Size {
         let (sum, squares) = (sums.value, sums.square);
         let error = SIGMAS * squares.sqrt();
         let points = heap.iter().filter_map(|at| Some((at.seconds, at.of(class)?)));
-        let heap = slope(&points.collect::<Vec<_>>());
+        let points: Vec<(f64, f64)> = points.collect();
+        let heap = slope(&points);
         let steady = heap.value > 0.0 && heap.error <= STEADY * heap.value;
         let apart = (heap.value - sum).abs();
         let believed = class != BEYOND || heap.value >= LEAST_RESIDENT * sum || apart <= error;
@@ -173,6 +180,7 @@ impl Size {
                 (true, false) => Rate { value: heap.value, error: apart },
                 (false, _) => Rate { value: sum, error },
             },
+            goes_on: is_told && agree && goes_on(&points),
             windows: if squares > 0.0 { sum * sum / squares } else { 0.0 },
             all: sum,
             sum: shared,
@@ -185,7 +193,7 @@ impl Size {
 fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
     let Some(sampled) = &mut site.sampled else { return };
     let (mut before, mut after, mut error, mut moved) = (0.0, 0.0, 0.0, 0.0);
-    let mut all_calibrated = true;
+    let (mut all_calibrated, mut going) = (true, 0.0);
     for size in shares {
         let Some(part) = size.by_site.get(&site.id) else { continue };
         let share = if size.sum > 0.0 { (part.sure / size.sum).clamp(0.0, 1.0) } else { 0.0 };
@@ -199,6 +207,7 @@ fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
         let of_share = scatter.max(UNSEEN / (size.windows + UNSEEN)) * size.heap.value;
         error += of_share.hypot(size.heap.error * share);
         all_calibrated &= size.factor.is_some();
+        going += if size.goes_on && share >= OWN { part.growth } else { 0.0 };
     }
     if before <= 0.0 || site.growth_bytes_per_second <= 0.0 {
         return;
@@ -211,6 +220,10 @@ fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
     site.growth_bytes_per_second = figure;
     sampled.growth_at_least = (sampled.growth_at_least * factor).min(figure);
     sampled.errors.growth_bytes_per_second = if all_calibrated { error.min(limit).max(moved) } else { limit };
+    if let Some(evidence) = &mut sampled.evidence {
+        evidence.goes_on = going >= OWN * before;
+        site.verdict = evidence.verdict();
+    }
 }
 
 /// The blocks of a candidate by class, with the bytes that the allocator gives: its own, and its part.
@@ -231,6 +244,14 @@ fn pieces(one: &Candidate) -> impl Iterator<Item = (u64, f64)> + use<> {
 fn slope(points: &[(f64, f64)]) -> Rate {
     let line = if points.len() < LEAST_LOOKS { None } else { Line::through(points) };
     line.map_or_else(Rate::default, |line| Rate { value: line.slope, error: SIGMAS * 2.0 * line.slope_error })
+}
+
+/// Whether what is counted grows in both halves of the time alike.
+fn goes_on(points: &[(f64, f64)]) -> bool {
+    let half = |points: &[(f64, f64)]| Line::through(points).map_or(0.0, |line| line.slope);
+    let (early, late) = points.split_at(points.len() / 2);
+    let (early, late) = (half(early), half(late));
+    early > 0.0 && late > 0.0 && early.min(late) >= GOES_ON * early.max(late)
 }
 
 #[cfg(test)]

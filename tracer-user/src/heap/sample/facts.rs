@@ -224,6 +224,7 @@ impl Sampler {
             hazard: ledger.hazard(old_s / 2.0),
             early: Half { born: born(0.0, times.middle_s), living: figures.early },
             late: Half { born: born(times.middle_s, times.bar_s), living: figures.late },
+            goes_on: false,
         }
     }
 }

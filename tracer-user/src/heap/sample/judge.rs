@@ -74,6 +74,8 @@ pub struct Evidence {
     pub early: Half,
     /// What was born in the second half, and lives.
     pub late: Half,
+    /// The heap's own counters say that what is its own grows in both halves: that none of one half was seen to stay is an accident of the windows.
+    pub goes_on: bool,
 }
 
 impl Evidence {
@@ -99,6 +101,8 @@ impl Evidence {
             },
             early: self.early.plus(other.early),
             late: self.late.plus(other.late),
+            // One that does not grow says nothing against it.
+            goes_on: [self, other].iter().all(|one| one.goes_on || one.growth.value <= 0.0),
         }
     }
 
@@ -116,11 +120,15 @@ impl Evidence {
                 (false, false) => Verdict::Unknown,
             };
         }
+        if dying {
+            return Verdict::Plateau;
+        }
+        if self.goes_on {
+            return Verdict::Leak;
+        }
         // What was born early has died, though as much was born then: it takes its time, but it dies.
         let expected = |one: &Half, other: &Half| if other.born > 0.0 { one.born / other.born } else { 0.0 };
-        if dying
-            || falls_short(&self.early.living, &self.late.living, expected(&self.early, &self.late).min(1.0))
-        {
+        if falls_short(&self.early.living, &self.late.living, expected(&self.early, &self.late).min(1.0)) {
             return Verdict::Plateau;
         }
         // Nothing that stays came later.

@@ -1,6 +1,9 @@
 //! The heap's word against the samples', by hand: who is believed, and what becomes of a site's growth.
 
 use super::*;
+use crate::heap::sample::judge::{Evidence, Half};
+use crate::heap::sample::limits::Estimate;
+use crate::heap::verdict::Verdict;
 
 #[test]
 fn a_steady_course_has_a_slope() {
@@ -28,6 +31,7 @@ fn shares(heap: Rate, factor: f64, by_site: &[(u64, f64)]) -> Shares {
     Shares {
         factor: Some(factor),
         heap,
+        goes_on: true,
         windows: 25.0,
         all: sum,
         sum,
@@ -180,4 +184,52 @@ fn sites_of_one_size_keep_their_shares() {
     let growth = [&one, &two, &other].map(|site| site.growth_bytes_per_second.round());
     assert_eq!(growth, [150.0, 50.0, 7.0]);
     assert!(one.sampled.unwrap().errors.growth_bytes_per_second > 20.0);
+}
+
+#[test]
+fn what_grows_early_and_late_goes_on() {
+    let course = |of: fn(f64) -> f64| -> Vec<(f64, f64)> {
+        (0..40).map(|at| (f64::from(at), of(f64::from(at)))).collect()
+    };
+    assert!(goes_on(&course(|at| 1e6 + 50.0 * at)));
+    assert!(goes_on(&course(|at| 50.0 * at + at * at / 4.0)), "a little faster all the time");
+    assert!(!goes_on(&course(|at| 50.0 * at.min(20.0))), "a cache that was filled");
+    assert!(!goes_on(&course(|at| 50.0 * (at - 20.0).max(0.0))), "something new");
+    assert!(!goes_on(&course(|at| -50.0 * at)));
+    assert!(!goes_on(&[(0.0, 1.0)]));
+    assert!(!goes_on(&[]));
+}
+
+/// A site whose late half nobody has seen, for all that windows say of it.
+fn unseen_late() -> SiteFacts {
+    let half =
+        |value: f64| Half { born: 100.0, living: Estimate { value, effective: 20.0, ..Estimate::default() } };
+    let evidence = Evidence {
+        seconds: 60.0,
+        births: 100,
+        growth: Estimate { value: 40.0, at_least: 20.0, effective: 10.0, ..Estimate::default() },
+        early: half(100.0),
+        late: half(5.0),
+        ..Evidence::default()
+    };
+    let mut site = site(1, 40.0);
+    site.verdict = evidence.verdict();
+    if let Some(sampled) = &mut site.sampled {
+        sampled.evidence = Some(evidence);
+    }
+    assert_eq!(site.verdict, Verdict::Cache);
+    site
+}
+
+#[test]
+fn a_half_that_was_not_seen_was_there_if_the_heap_says_so_and_it_is_nobody_elses() {
+    let heap = Rate { value: 40.0, error: 1.0 };
+    let judged = |shares: Shares| {
+        let mut site = unseen_late();
+        site_growth(&mut site, &[shares]);
+        site.verdict
+    };
+    assert_eq!(judged(shares(heap, 1.0, &[(1, 40.0)])), Verdict::Leak);
+    assert_eq!(judged(shares(heap, 1.0, &[(1, 40.0), (2, 60.0)])), Verdict::Cache, "it may be the other's");
+    assert_eq!(judged(Shares { goes_on: false, ..shares(heap, 1.0, &[(1, 40.0)]) }), Verdict::Cache);
 }
