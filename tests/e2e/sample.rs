@@ -172,6 +172,20 @@ fn nothing_honest_is_called_a_leak() {
     });
 }
 
+#[test]
+fn what_grows_past_the_allocators_is_told_though_it_has_no_site() {
+    let mut target = Target::spawn(any_supported(), "watched.py", &[]);
+    let recording = Unshed::record_as_typed(target.pid(), &GENEROUS);
+    target.ask("written 50");
+    let output = recording.stop();
+    let grew = "resident memory grew all the time, by ";
+    let report = output.report();
+    assert!(report.notes.iter().any(|note| note.contains(grew)), "{:?}\n{}", report.notes, report.worst());
+    assert!(output.stdout.contains(grew), "the text does not say so:\n{}", output.stdout);
+    target.assert_unharmed();
+    assert!(target.quit().success());
+}
+
 /// Whether a window is open: what tells that the interpreter ends is trapped all the time, at one place.
 fn is_open(target: &Target) -> bool {
     traps_of(target.pid()).is_ok_and(|traps| traps.len() > 1)

@@ -21,6 +21,7 @@ use mistaken::{ByClass, class};
 mod bounds;
 mod calibrate;
 mod candidate;
+mod course;
 mod facts;
 mod judge;
 mod ledger;
@@ -28,14 +29,16 @@ mod limits;
 mod living;
 mod mistaken;
 mod random;
+mod unexplained;
 mod window;
 
 pub use bounds::Bounds;
-pub use calibrate::HeapAt;
+pub use course::HeapAt;
 pub use facts::{Errors, Sampled};
 pub use judge::{Evidence, Half, Hazard};
 pub use limits::Estimate;
 pub use random::Random;
+pub use unexplained::{Unexplained, unexplained};
 pub use window::{Happened, Look, Window};
 
 /// Moments of the clock that are kept; when there are as many, every second one is dropped.

@@ -3,22 +3,18 @@
 //!
 //! Within a size the sites keep their shares, and their sum becomes what the heap says, if both agree as far as the samples can tell, and the heap's own course is steady. Objects that may have given their places to others
 //! that look the same have no share, if others are there. Where the samples say more (a cache
-//! that turns over more slowly than the recording lasts, whose dropped blocks nobody saw born), they stand as they are. Where the heap says more, up to five times (what is resident, up to three), it is believed: it is counted, and a sum of which the few
+//! that turns over more slowly than the recording lasts, whose dropped blocks nobody saw born), they stand as they are, unless nearly all is one site's: then it grows by what the heap grows by, cache or not. Where the heap says more, up to five times (what is resident, up to three), it is believed: it is counted, and a sum of which the few
 //! windows that weigh much have by chance shown nothing is too low, without a sign of it. The error then covers both.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::candidate::Candidate;
+use super::course::{BEYOND, CLASSES, HeapAt, Rate, SIGMAS, STEADY, goes_on, slope};
 use super::facts::ByWindow;
 use super::{Errors, Sampled, Sampler, living, sound_s};
 use crate::heap::books::{SiteFacts, Sums};
 use crate::heap::given::given_bytes;
-use crate::heap::line::Line;
 
-/// Half the width of an interval of 95 %, in standard deviations.
-const SIGMAS: f64 = 1.96;
-/// A course of the heap is steady if its slope is known to this share.
-const STEADY: f64 = 0.2;
 /// A course that is less steady says more than the samples if its slope is known to this share, and its error is no larger than this part of theirs.
 const NEARER: f64 = 0.5;
 /// Samples and the heap agree if they are no further apart than so many errors of the samples.
@@ -27,49 +23,16 @@ const AGREE: f64 = 1.5;
 const MOST_RAISED: f64 = 5.0;
 /// The same of what is resident, which grows for other reasons too.
 const MOST_RAISED_RESIDENT: f64 = 3.0;
+/// The heap is believed if the samples say up to so many times what it grows by, and one site has nearly all of that:
+const MOST_LOWERED: f64 = 10.0;
+/// so much at least.
+const NEARLY_ALL: f64 = 0.8;
 /// What was not seen in so many windows happens in fewer than three of so many, 19 times of 20 (the rule of three).
 const UNSEEN: f64 = 3.0;
-/// Looks at the heap that a slope needs.
-const LEAST_LOOKS: usize = 8;
-/// A size goes on growing if in neither half of the time it grows by less than this part of what it does in the other,
-const GOES_ON: f64 = 0.5;
-/// and a site does, if at least this part of its growth is in such sizes, and of each of them so much is its own.
+/// A site goes on growing if at least this part of its growth is in sizes that do, and of each of them so much is its own.
 const OWN: f64 = 0.5;
-/// pymalloc's sizes, 16 bytes apart.
-const CLASSES: u64 = 32;
-/// The class of all that is in no pool.
-const BEYOND: u64 = CLASSES + 1;
 /// What is resident says too little of blocks that were never written to, and of those that `malloc` had free memory for: it is not believed if it is less than this part of what the samples say.
 const LEAST_RESIDENT: f64 = 2.0 / 3.0;
-
-/// Live bytes by size class at one moment: of the sizes 16, 32, … 512.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HeapAt {
-    /// Seconds since sampling began.
-    pub seconds: f64,
-    /// Bytes in use.
-    pub bytes: [u64; CLASSES as usize],
-    /// Resident bytes of the process; `None` where that is not known.
-    pub resident_bytes: Option<u64>,
-}
-
-impl HeapAt {
-    /// Bytes of a class. What is resident besides small blocks stands for all others.
-    fn of(&self, class: u64) -> Option<f64> {
-        if class == BEYOND {
-            let small = self.bytes.iter().sum::<u64>();
-            return self.resident_bytes.map(|resident| resident as f64 - small as f64);
-        }
-        self.bytes.get(usize::try_from(class.checked_sub(1)?).ok()?).map(|bytes| *bytes as f64)
-    }
-}
-
-/// A figure with the half width of its 95 % interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Rate {
-    value: f64,
-    error: f64,
-}
 
 /// The samples of one size.
 #[derive(Default)]
@@ -94,7 +57,9 @@ struct Shares {
     factor: Option<f64>,
     /// The heap's own growth.
     heap: Rate,
-    /// Samples and heap agree, and it grows early and late.
+    /// The samples say more than the heap, and one site has nearly all of it: what its growth is to be multiplied by. The others stand as they are: a leak may be among them, beside a cache that turns over slowly.
+    lowered: Option<f64>,
+    /// It grows early and late, by what samples have seen.
     goes_on: bool,
     /// Windows that the samples are worth.
     windows: f64,
@@ -167,6 +132,7 @@ impl Size {
         let most_raised = if class == BEYOND { MOST_RAISED_RESIDENT } else { MOST_RAISED };
         let raised = !agree && (sum..=most_raised * sum).contains(&heap.value);
         let nearer = heap.value > 0.0 && heap.error <= NEARER * heap.value.min(error);
+        let lowered = !agree && steady && believed && (heap.value..=MOST_LOWERED * heap.value).contains(&sum);
         let is_told = sum > 0.0 && ((steady && raised) || ((steady || nearer) && agree));
         let sure: f64 = self.by_site.values().map(|part| part.sure).sum();
         // Where all of it is doubted, it is still somebody's.
@@ -175,17 +141,26 @@ impl Size {
         let shared = if has_sure { sure } else { sum };
         Shares {
             factor: is_told.then_some(heap.value / shared),
+            lowered: lowered.then_some(heap.value / shared),
             heap: match (is_told, agree) {
                 (true, true) => heap,
                 (true, false) => Rate { value: heap.value, error: apart },
+                (false, _) if lowered => heap,
                 (false, _) => Rate { value: sum, error },
             },
-            goes_on: is_told && agree && goes_on(&points),
+            goes_on: (is_told && agree || lowered) && goes_on(&points),
             windows: if squares > 0.0 { sum * sum / squares } else { 0.0 },
             all: sum,
             sum: shared,
             by_site: self.by_site.iter().map(|(site, part)| (*site, of(part))).collect(),
         }
+    }
+}
+
+impl Shares {
+    /// What the growth of a site with such a share is to be multiplied by.
+    fn factor_of(&self, share: f64) -> Option<f64> {
+        self.factor.or(self.lowered.filter(|_| share >= NEARLY_ALL))
     }
 }
 
@@ -198,7 +173,8 @@ fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
         let Some(part) = size.by_site.get(&site.id) else { continue };
         let share = if size.sum > 0.0 { (part.sure / size.sum).clamp(0.0, 1.0) } else { 0.0 };
         before += part.growth;
-        let told = part.sure * size.factor.unwrap_or(1.0);
+        let factor = size.factor_of(share);
+        let told = part.sure * factor.unwrap_or(1.0);
         after += told;
         // What doubt has given to another site, or this one from another, may have been right as it was.
         moved += if size.all > 0.0 { (told - part.growth / size.all * size.heap.value).abs() } else { 0.0 };
@@ -206,8 +182,8 @@ fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
         let scatter = SIGMAS * ((1.0 - share) * share / size.windows.max(1.0)).sqrt();
         let of_share = scatter.max(UNSEEN / (size.windows + UNSEEN)) * size.heap.value;
         error += of_share.hypot(size.heap.error * share);
-        all_calibrated &= size.factor.is_some();
-        going += if size.goes_on && share >= OWN { part.growth } else { 0.0 };
+        all_calibrated &= factor.is_some();
+        going += if size.goes_on && factor.is_some() && share >= OWN { part.growth } else { 0.0 };
     }
     if before <= 0.0 || site.growth_bytes_per_second <= 0.0 {
         return;
@@ -238,20 +214,6 @@ fn pieces(one: &Candidate) -> impl Iterator<Item = (u64, f64)> + use<> {
         .into_iter()
         .filter(|bytes| *bytes > 0)
         .map(move |bytes| (class(bytes), bytes as f64))
-}
-
-/// The slope, and how far off it may be; neighbours are alike, so they count as a quarter as many.
-fn slope(points: &[(f64, f64)]) -> Rate {
-    let line = if points.len() < LEAST_LOOKS { None } else { Line::through(points) };
-    line.map_or_else(Rate::default, |line| Rate { value: line.slope, error: SIGMAS * 2.0 * line.slope_error })
-}
-
-/// Whether what is counted grows in both halves of the time alike.
-fn goes_on(points: &[(f64, f64)]) -> bool {
-    let half = |points: &[(f64, f64)]| Line::through(points).map_or(0.0, |line| line.slope);
-    let (early, late) = points.split_at(points.len() / 2);
-    let (early, late) = (half(early), half(late));
-    early > 0.0 && late > 0.0 && early.min(late) >= GOES_ON * early.max(late)
 }
 
 #[cfg(test)]

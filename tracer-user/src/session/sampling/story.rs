@@ -7,8 +7,9 @@ use crate::drain::books;
 use crate::error::Result;
 use crate::heap::books::SiteFacts;
 use crate::heap::order::Sort;
-use crate::heap::sample::HeapAt;
+use crate::heap::sample::{HeapAt, Unexplained, unexplained};
 use crate::report::story::{Cost, LossCount, Sampling as Told, Story, Totals, TypeCount};
+use crate::report::units;
 use crate::session::hooked::Hooked;
 use crate::session::names::StackNames;
 use crate::session::sampling::kit::{Kit, Pace};
@@ -27,6 +28,7 @@ pub(super) struct Shown {
     types: Vec<Vec<TypeCount>>,
     pub(super) types_unread: u64,
     totals: Totals,
+    unexplained: Option<Unexplained>,
 }
 
 impl Shown {
@@ -73,7 +75,9 @@ impl Teller<'_> {
             names: self.names,
             code: code.as_ref(),
         };
-        story::tell(&frame, ledger, shown.facts, shown.types)
+        let mut story = story::tell(&frame, ledger, shown.facts, shown.types);
+        story.notes.extend(shown.unexplained.as_ref().map(note));
+        story
     }
 }
 
@@ -117,7 +121,9 @@ impl Sampling<'_> {
         let mark = pace.expenses.mark();
         let mut totals = self.sampler.totals(closed.seconds);
         let mut facts = self.sampler.facts(closed.seconds);
-        self.sampler.calibrate(&mut facts, &mut totals, &self.heap_course(), closed.seconds);
+        let course = self.heap_course();
+        self.sampler.calibrate(&mut facts, &mut totals, &course, closed.seconds);
+        let unexplained = unexplained(&course, &facts);
         Sort::Worst.sort(&mut facts);
         let facts = story::in_order(self.plan, facts);
         let (types, types_unread) = story::types(subject, &facts);
@@ -130,7 +136,7 @@ impl Sampling<'_> {
             // What follows the last look is in no budget; where others go on, it is.
             pace.expenses.is_after(mark);
         }
-        Shown { facts, types, types_unread, totals }
+        Shown { facts, types, types_unread, totals, unexplained }
     }
 
     /// What the heap's own counters said, looks that were made alike.
@@ -156,6 +162,16 @@ impl Sampling<'_> {
             kernel_bytes: 0,
         }
     }
+}
+
+/// That more grows than the sites tell of, and who sees it.
+fn note(Unexplained { resident, found }: &Unexplained) -> String {
+    format!(
+        "resident memory grew all the time, by {}, and all sites together by {}: what grows is allocated too seldom for windows to see it, or past the allocators (mappings, files that are read in); \
+         `unshed record --watch` follows large requests and mappings, `--exact` every allocation",
+        units::rate(*resident),
+        units::rate(*found)
+    )
 }
 
 /// What was lost, as far as that means something here.

@@ -5,32 +5,13 @@ use crate::heap::sample::judge::{Evidence, Half};
 use crate::heap::sample::limits::Estimate;
 use crate::heap::verdict::Verdict;
 
-#[test]
-fn a_steady_course_has_a_slope() {
-    let line: Vec<(f64, f64)> = (0..20).map(|at| (f64::from(at), 1000.0 + 50.0 * f64::from(at))).collect();
-    let rate = slope(&line);
-    assert!((rate.value - 50.0).abs() < 1e-9 && rate.error < 1e-6, "{rate:?}");
-    assert_eq!(slope(&line[..7]), Rate::default());
-    let teeth: Vec<(f64, f64)> = (0..20).map(|at| (f64::from(at), f64::from(at % 5) * 1000.0)).collect();
-    let rate = slope(&teeth);
-    assert!(rate.error > STEADY * rate.value.abs(), "{rate:?}");
-}
-
-#[test]
-fn what_is_resident_besides_small_blocks_is_of_the_others() {
-    let mut bytes = [0; CLASSES as usize];
-    bytes[1] = 320;
-    let at = HeapAt { seconds: 1.0, bytes, resident_bytes: Some(1000) };
-    assert_eq!((at.of(2), at.of(3), at.of(BEYOND)), (Some(320.0), Some(0.0), Some(680.0)));
-    assert_eq!(HeapAt { resident_bytes: None, ..at }.of(BEYOND), None);
-}
-
 fn shares(heap: Rate, factor: f64, by_site: &[(u64, f64)]) -> Shares {
     let sum = by_site.iter().map(|(_, growth)| growth).sum();
     let part = |(site, growth): &(u64, f64)| (*site, Part { growth: *growth, sure: *growth });
     Shares {
         factor: Some(factor),
         heap,
+        lowered: None,
         goes_on: true,
         windows: 25.0,
         all: sum,
@@ -186,20 +167,6 @@ fn sites_of_one_size_keep_their_shares() {
     assert!(one.sampled.unwrap().errors.growth_bytes_per_second > 20.0);
 }
 
-#[test]
-fn what_grows_early_and_late_goes_on() {
-    let course = |of: fn(f64) -> f64| -> Vec<(f64, f64)> {
-        (0..40).map(|at| (f64::from(at), of(f64::from(at)))).collect()
-    };
-    assert!(goes_on(&course(|at| 1e6 + 50.0 * at)));
-    assert!(goes_on(&course(|at| 50.0 * at + at * at / 4.0)), "a little faster all the time");
-    assert!(!goes_on(&course(|at| 50.0 * at.min(20.0))), "a cache that was filled");
-    assert!(!goes_on(&course(|at| 50.0 * (at - 20.0).max(0.0))), "something new");
-    assert!(!goes_on(&course(|at| -50.0 * at)));
-    assert!(!goes_on(&[(0.0, 1.0)]));
-    assert!(!goes_on(&[]));
-}
-
 /// A site whose late half nobody has seen, for all that windows say of it.
 fn unseen_late() -> SiteFacts {
     let half =
@@ -232,4 +199,40 @@ fn a_half_that_was_not_seen_was_there_if_the_heap_says_so_and_it_is_nobody_elses
     assert_eq!(judged(shares(heap, 1.0, &[(1, 40.0)])), Verdict::Leak);
     assert_eq!(judged(shares(heap, 1.0, &[(1, 40.0), (2, 60.0)])), Verdict::Cache, "it may be the other's");
     assert_eq!(judged(Shares { goes_on: false, ..shares(heap, 1.0, &[(1, 40.0)]) }), Verdict::Cache);
+}
+
+#[test]
+fn what_the_samples_say_too_much_of_one_site_is_the_heaps() {
+    let judge = |value: f64| size_of(60, value).judge(1, &course(100.0), 0.0);
+    let told = |shares: &[Shares], growth: f64| {
+        let mut site = site(1, growth);
+        site_growth(&mut site, shares);
+        site.growth_bytes_per_second
+    };
+    let shares = judge(400.0);
+    assert_eq!((shares.factor, shares.goes_on), (None, true), "three times their own error");
+    assert!((told(&[shares], 400.0) - 100.0).abs() < 1e-6);
+    // A cache that turns over, and what else grows there.
+    let shares = judge(1_500.0);
+    assert_eq!((shares.factor, shares.lowered, shares.goes_on), (None, None, false));
+    assert!((told(&[shares], 1_500.0) - 1_500.0).abs() < 1e-6);
+}
+
+#[test]
+fn beside_others_what_the_samples_say_stands() {
+    let heap = Rate { value: 100.0, error: 1.0 };
+    let beside = |other: f64| {
+        let both = [(1, 400.0), (2, other)];
+        let lowered = Some(100.0 / (400.0 + other));
+        let shares = [Shares { factor: None, lowered, ..shares(heap, 1.0, &both) }];
+        both.map(|(id, growth)| {
+            let mut site = site(id, growth);
+            site_growth(&mut site, &shares);
+            (site.growth_bytes_per_second, site.sampled.unwrap().errors.growth_bytes_per_second)
+        })
+    };
+    assert_eq!(beside(200.0).map(|told| told.0), [400.0, 200.0]);
+    let [(most, error), other] = beside(40.0);
+    assert!((most - 100.0 / 1.1).abs() < 1e-6 && error < 100.0, "{most} ± {error}");
+    assert_eq!(other, (40.0, 40.0), "what is little may be the leak beside a cache");
 }
