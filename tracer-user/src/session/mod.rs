@@ -34,6 +34,7 @@ mod sampling;
 mod signals;
 mod story;
 mod subject;
+mod types;
 mod watch;
 
 use check::Check;
@@ -332,7 +333,7 @@ impl<'p> Recording<'p> {
             self.plan.sort.sort(&mut facts);
         }
         let names = self.names.finish(frames);
-        let (types, types_unread) = story::types(subject, &facts);
+        let (types, types_unread) = types::of_survivors(subject, &facts);
         detach(&mut links);
         let hits = books::hits(&mut probes)?;
         let spent_ns = self.meter.spent_ns(hits, trap);

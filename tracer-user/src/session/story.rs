@@ -1,6 +1,5 @@
 //! Joins what the kernel counted, what the heap makes of it, and the names, into the story that the reports tell.
 
-use std::collections::HashMap;
 use std::time::UNIX_EPOCH;
 
 use tracer_common::loss::Loss;
@@ -24,10 +23,9 @@ use crate::session::code::Code;
 use crate::session::home;
 use crate::session::names::{NamedStack, StackNames};
 use crate::session::subject::Subject;
+use crate::session::types;
 use crate::session::watch;
 use crate::session::{Armed, Closed};
-use crate::symbol::object::TypeNames;
-use crate::target::memory::Memory;
 use crate::target::process::hostname;
 
 /// Sites that are told one by one, at most: with their names each takes some 20 KiB, here and in a JSON report. The rest is summed up in one.
@@ -38,9 +36,6 @@ const FREELISTED: [&str; 4] = ["float", "tuple", "list", "dict"];
 
 /// The least int that no freelist keeps: it has two digits (`PyLong_SHIFT`).
 const INT_DIGIT: &str = "2^30";
-
-/// Survivors whose type is read, at most; reading one takes about 0.3 µs.
-const TYPES_READ: usize = 4_000_000;
 
 /// The facts of each site, in the order that was asked for.
 pub(super) fn facts(plan: &Plan, books: &Books, histories: &Histories, closed: &Closed) -> Vec<SiteFacts> {
@@ -73,47 +68,6 @@ pub(super) fn in_order(plan: &Plan, mut facts: Vec<SiteFacts>) -> Vec<SiteFacts>
         plan.sort.sort(&mut facts);
     }
     facts
-}
-
-/// The types of the survivors, per site in the order of `facts`, and how many could not be read because the target is gone.
-pub(super) fn types(subject: &Subject, facts: &[SiteFacts]) -> (Vec<Vec<TypeCount>>, u64) {
-    let mut reader = TypeNames::new(Memory::new(subject.process.pid()), subject.layout);
-    let mut room = TYPES_READ;
-    let mut unread = 0;
-    let types = facts
-        .iter()
-        .map(|site| {
-            // Only the object domain holds objects.
-            if site.domain != Some(tracer_common::domain::Domain::Object) {
-                return Vec::new();
-            }
-            let read = site.survivors.len().min(room);
-            room -= read;
-            unread += (site.survivors.len() - read) as u64;
-            let mut counts = HashMap::new();
-            for id in reader.types(&site.survivors[..read]) {
-                *counts.entry(id).or_insert(0u64) += 1;
-            }
-            if !subject.process.still_same() {
-                unread += counts.remove(&None).unwrap_or(0);
-            }
-            named(counts, &reader)
-        })
-        .collect();
-    (types, unread)
-}
-
-/// Counts by type with their names, most frequent first.
-fn named(
-    counts: HashMap<Option<crate::symbol::object::TypeId>, u64>,
-    reader: &TypeNames<Memory>,
-) -> Vec<TypeCount> {
-    let mut types: Vec<_> = counts
-        .into_iter()
-        .filter_map(|(id, blocks)| Some(TypeCount { name: reader.name(id?).to_owned(), blocks }))
-        .collect();
-    types.sort_by(|one, other| other.blocks.cmp(&one.blocks).then_with(|| one.name.cmp(&other.name)));
-    types
 }
 
 /// What is not in the books.
@@ -332,7 +286,7 @@ fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
         verdict: facts.verdict,
         sizes: facts.sizes,
         lifetimes_ns: facts.lifetimes_ns,
-        types: scaled(types, facts.live_blocks, facts.sampled.is_some()),
+        types: types::scaled(types, facts.live_blocks, facts.sampled.is_some()),
         samples: facts.sampled.map(|sampled| sampled.births),
         survivors: facts.sampled.map(|sampled| sampled.survivors),
         growth_at_least: facts.sampled.map(|sampled| sampled.growth_at_least),
@@ -343,20 +297,6 @@ fn site(facts: SiteFacts, types: Vec<TypeCount>, names: &StackNames) -> Site {
         stack: frames,
         stack_note: note,
     }
-}
-
-/// Types of samples, scaled up to what lives. Each is rounded with what the ones before it left over, so that their sum is just that.
-fn scaled(mut types: Vec<TypeCount>, live_blocks: u64, sampled: bool) -> Vec<TypeCount> {
-    let read = types.iter().map(|of| u128::from(of.blocks)).sum::<u128>();
-    if sampled && read > 0 {
-        let (mut seen, mut told) = (0, 0);
-        for of in &mut types {
-            seen += u128::from(of.blocks);
-            let until = u64::try_from(seen * u128::from(live_blocks) / read).unwrap_or(live_blocks);
-            (of.blocks, told) = (until - told, until);
-        }
-    }
-    types
 }
 
 fn errors(errors: &Errors) -> SiteErrors {
@@ -378,25 +318,4 @@ pub(super) fn sum_errors(errors: &Errors) -> SumErrors {
 fn ints(facts: IntFacts) -> Ints {
     let values = facts.values.into_iter().map(|(value, calls)| IntValue { value, calls }).collect();
     Ints { calls: facts.calls, small: facts.small, values }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn types_of_samples_sum_to_what_lives(blocks in prop::collection::vec(1_u64..1_000_000, 1..12), live in 0_u64..1 << 50) {
-            let read: u64 = blocks.iter().sum();
-            let types = blocks.iter().map(|blocks| TypeCount { name: String::new(), blocks: *blocks }).collect();
-            let told = scaled(types, live, true);
-            prop_assert_eq!(told.iter().map(|of| of.blocks).sum::<u64>(), live);
-            for (of, seen) in told.iter().zip(blocks) {
-                let share = u128::from(seen) * u128::from(live) / u128::from(read);
-                prop_assert!(u128::from(of.blocks).abs_diff(share) <= 1);
-            }
-        }
-    }
 }

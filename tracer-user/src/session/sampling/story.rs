@@ -16,6 +16,7 @@ use crate::session::sampling::kit::{Kit, Pace};
 use crate::session::sampling::{Sampling, Wish, expenses};
 use crate::session::story::{self, Frame, Ledger};
 use crate::session::subject::Subject;
+use crate::session::types;
 use crate::session::watch::Look;
 use crate::session::{Armed, Closed, Ended};
 
@@ -126,7 +127,7 @@ impl Sampling<'_> {
         let unexplained = unexplained(&course, &facts);
         Sort::Worst.sort(&mut facts);
         let facts = story::in_order(self.plan, facts);
-        let (types, types_unread) = story::types(subject, &facts);
+        let (types, types_unread) = types::of_survivors(subject, &facts);
         let (sums, errors) = totals;
         let totals = Totals {
             errors: Some(story::sum_errors(&errors)),
