@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::candidate::Candidate;
-use super::course::{BEYOND, CLASSES, HeapAt, Rate, SIGMAS, STEADY, goes_on, slope};
+use super::course::{BEYOND, CLASSES, HeapAt, Rate, goes_on, slope};
 use super::facts::ByWindow;
+use super::limits::TWO_SIDED_95;
 use super::{Errors, Sampled, Sampler, living, sound_s};
 use crate::heap::books::{SiteFacts, Sums};
 use crate::heap::given::given_bytes;
@@ -55,10 +56,10 @@ struct Part {
 struct Shares {
     /// What the sites' growth is to be multiplied by; `None` where the heap does not say.
     factor: Option<f64>,
+    /// The share that a site must have for that: where the samples say more than the heap, nearly all. The others stand as they are: a leak may be among them, beside a cache that turns over slowly.
+    least_share: f64,
     /// The heap's own growth.
     heap: Rate,
-    /// The samples say more than the heap, and one site has nearly all of it: what its growth is to be multiplied by. The others stand as they are: a leak may be among them, beside a cache that turns over slowly.
-    lowered: Option<f64>,
     /// It grows early and late, by what samples have seen.
     goes_on: bool,
     /// Windows that the samples are worth.
@@ -121,11 +122,11 @@ impl Size {
     fn judge(self, class: u64, heap: &[HeapAt], widest: f64) -> Shares {
         let sums = self.by_window.sums();
         let (sum, squares) = (sums.value, sums.square);
-        let error = SIGMAS * squares.sqrt();
+        let error = TWO_SIDED_95 * squares.sqrt();
         let points = heap.iter().filter_map(|at| Some((at.seconds, at.of(class)?)));
         let points: Vec<(f64, f64)> = points.collect();
         let heap = slope(&points);
-        let steady = heap.value > 0.0 && heap.error <= STEADY * heap.value;
+        let steady = heap.is_steady();
         let apart = (heap.value - sum).abs();
         let believed = class != BEYOND || heap.value >= LEAST_RESIDENT * sum || apart <= error;
         let agree = believed && apart <= (AGREE * error).max(widest);
@@ -140,13 +141,12 @@ impl Size {
         let of = |part: &Part| Part { sure: if has_sure { part.sure } else { part.growth }, ..*part };
         let shared = if has_sure { sure } else { sum };
         Shares {
-            factor: is_told.then_some(heap.value / shared),
-            lowered: lowered.then_some(heap.value / shared),
+            factor: (is_told || lowered).then_some(heap.value / shared),
+            least_share: if lowered { NEARLY_ALL } else { 0.0 },
             heap: match (is_told, agree) {
-                (true, true) => heap,
                 (true, false) => Rate { value: heap.value, error: apart },
-                (false, _) if lowered => heap,
-                (false, _) => Rate { value: sum, error },
+                (false, _) if !lowered => Rate { value: sum, error },
+                _ => heap,
             },
             goes_on: (is_told && agree || lowered) && goes_on(&points),
             windows: if squares > 0.0 { sum * sum / squares } else { 0.0 },
@@ -160,7 +160,7 @@ impl Size {
 impl Shares {
     /// What the growth of a site with such a share is to be multiplied by.
     fn factor_of(&self, share: f64) -> Option<f64> {
-        self.factor.or(self.lowered.filter(|_| share >= NEARLY_ALL))
+        self.factor.filter(|_| share >= self.least_share)
     }
 }
 
@@ -179,7 +179,7 @@ fn site_growth(site: &mut SiteFacts, shares: &[Shares]) {
         // What doubt has given to another site, or this one from another, may have been right as it was.
         moved += if size.all > 0.0 { (told - part.growth / size.all * size.heap.value).abs() } else { 0.0 };
         // The site's share is known as far as the windows go, the whole as the heap has it. Of what no window has shown, there may be three in as many as there were.
-        let scatter = SIGMAS * ((1.0 - share) * share / size.windows.max(1.0)).sqrt();
+        let scatter = TWO_SIDED_95 * ((1.0 - share) * share / size.windows.max(1.0)).sqrt();
         let of_share = scatter.max(UNSEEN / (size.windows + UNSEEN)) * size.heap.value;
         error += of_share.hypot(size.heap.error * share);
         all_calibrated &= factor.is_some();

@@ -1,9 +1,8 @@
 //! The heap's own course, as its counters tell it at some moments: how fast it grows, how sure that is, and whether it goes on. Pure.
 
+use super::limits::TWO_SIDED_95;
 use crate::heap::line::Line;
 
-/// Half the width of an interval of 95 %, in standard deviations.
-pub(super) const SIGMAS: f64 = 1.96;
 /// A course of the heap is steady if its slope is known to this share.
 pub(super) const STEADY: f64 = 0.2;
 /// Looks at the heap that a slope needs.
@@ -14,6 +13,7 @@ const GOES_ON: f64 = 0.5;
 pub(super) const CLASSES: u64 = 32;
 /// The class of all that is in no pool.
 pub(super) const BEYOND: u64 = CLASSES + 1;
+
 /// Live bytes by size class at one moment: of the sizes 16, 32, … 512.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeapAt {
@@ -43,10 +43,20 @@ pub(super) struct Rate {
     pub(super) error: f64,
 }
 
+impl Rate {
+    /// Whether it is growth, and known well.
+    pub(super) fn is_steady(&self) -> bool {
+        self.value > 0.0 && self.error <= STEADY * self.value
+    }
+}
+
 /// The slope, and how far off it may be; neighbours are alike, so they count as a quarter as many.
 pub(super) fn slope(points: &[(f64, f64)]) -> Rate {
     let line = if points.len() < LEAST_LOOKS { None } else { Line::through(points) };
-    line.map_or_else(Rate::default, |line| Rate { value: line.slope, error: SIGMAS * 2.0 * line.slope_error })
+    line.map_or_else(Rate::default, |line| Rate {
+        value: line.slope,
+        error: TWO_SIDED_95 * 2.0 * line.slope_error,
+    })
 }
 
 /// Whether what is counted grows in both halves of the time alike.
@@ -70,7 +80,7 @@ mod tests {
         assert_eq!(slope(&line[..7]), Rate::default());
         let teeth: Vec<(f64, f64)> = (0..20).map(|at| (f64::from(at), f64::from(at % 5) * 1000.0)).collect();
         let rate = slope(&teeth);
-        assert!(rate.error > STEADY * rate.value.abs(), "{rate:?}");
+        assert!(rate.error > STEADY * rate.value.abs() && !rate.is_steady(), "{rate:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! grows by it all the same, and a report must not look as if nothing did. Pure.
 
 use super::HeapAt;
-use super::course::{STEADY, goes_on, slope};
+use super::course::{goes_on, slope};
 use crate::heap::books::SiteFacts;
 
 /// Less than this part of the growth is found: then most of it is not.
@@ -26,7 +26,7 @@ pub fn unexplained(course: &[HeapAt], facts: &[SiteFacts]) -> Option<Unexplained
     let points: Vec<(f64, f64)> = points.collect();
     let seconds = points.last()?.0 - points.first()?.0;
     let resident = slope(&points);
-    let steady = resident.value > 0.0 && resident.error <= STEADY * resident.value && goes_on(&points);
+    let steady = resident.is_steady() && goes_on(&points);
     let found = facts.iter().map(|site| site.growth_bytes_per_second.max(0.0)).sum::<f64>();
     let is_worth_it = resident.value * seconds >= LEAST_BYTES;
     (steady && is_worth_it && found < FOUND * (resident.value - resident.error))

@@ -1,6 +1,7 @@
 //! The heap's word against the samples', by hand: who is believed, and what becomes of a site's growth.
 
 use super::*;
+use crate::heap::sample::course::STEADY;
 use crate::heap::sample::judge::{Evidence, Half};
 use crate::heap::sample::limits::Estimate;
 use crate::heap::verdict::Verdict;
@@ -10,8 +11,8 @@ fn shares(heap: Rate, factor: f64, by_site: &[(u64, f64)]) -> Shares {
     let part = |(site, growth): &(u64, f64)| (*site, Part { growth: *growth, sure: *growth });
     Shares {
         factor: Some(factor),
+        least_share: 0.0,
         heap,
-        lowered: None,
         goes_on: true,
         windows: 25.0,
         all: sum,
@@ -210,11 +211,12 @@ fn what_the_samples_say_too_much_of_one_site_is_the_heaps() {
         site.growth_bytes_per_second
     };
     let shares = judge(400.0);
-    assert_eq!((shares.factor, shares.goes_on), (None, true), "three times their own error");
+    let (half, goes_on) = (shares.factor_of(0.5), shares.goes_on);
+    assert_eq!((half, goes_on), (None, true), "three times their own error");
     assert!((told(&[shares], 400.0) - 100.0).abs() < 1e-6);
     // A cache that turns over, and what else grows there.
     let shares = judge(1_500.0);
-    assert_eq!((shares.factor, shares.lowered, shares.goes_on), (None, None, false));
+    assert_eq!((shares.factor_of(0.5), shares.factor_of(1.0), shares.goes_on), (None, None, false));
     assert!((told(&[shares], 1_500.0) - 1_500.0).abs() < 1e-6);
 }
 
@@ -223,8 +225,7 @@ fn beside_others_what_the_samples_say_stands() {
     let heap = Rate { value: 100.0, error: 1.0 };
     let beside = |other: f64| {
         let both = [(1, 400.0), (2, other)];
-        let lowered = Some(100.0 / (400.0 + other));
-        let shares = [Shares { factor: None, lowered, ..shares(heap, 1.0, &both) }];
+        let shares = [Shares { least_share: NEARLY_ALL, ..shares(heap, 100.0 / (400.0 + other), &both) }];
         both.map(|(id, growth)| {
             let mut site = site(id, growth);
             site_growth(&mut site, &shares);
